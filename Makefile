@@ -1,0 +1,75 @@
+# fusionwatch: every command a person or CI runs. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-browser lint format bench checkpoint lock up down clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "fusionwatch needs Python 3.11 or later; set PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if command -v uv >/dev/null; then ln -sf "$$(command -v uv)" $(UV); \
+	  else echo "installing uv into $(VENV)"; $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; fi
+	@touch $(UV)
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(UV)
+	@echo "installing what the demo needs into $(VENV) (PyTorch is large: about 3 GB the first time)"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/demo.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(UV)
+	@echo "installing everything, test tools included, into $(VENV)"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@ $(VENV)/.demo
+
+setup: $(VENV)/.dev ## Make .venv with everything in it
+
+demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.json" ends by itself
+	@$(BIN)/fusionwatch-demo play $(ARGS)
+
+test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker
+	@$(BIN)/pytest -m "not browser" $(ARGS)
+
+test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one installed)
+	@$(BIN)/pytest -m browser $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy strict, import rules
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo | tail -n 3
+
+format: $(VENV)/.dev ## Format the code
+	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet .
+
+bench: $(VENV)/.dev ## Measure; prints JSON, asserts nothing
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+checkpoint: $(VENV)/.demo ## Train the demo checkpoint again (fixed seed, a few minutes on one core)
+	@$(BIN)/fusionwatch-demo checkpoint $(ARGS)
+
+lock: $(UV) ## Lock the dependencies again, with hashes
+	@compile() { out=$$1; shift; $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements/$$out.txt $$@; }; \
+	compile dev --extra inference --extra monitor --extra demo --extra dev && \
+	for other in inference monitor; do compile $$other --extra $$other --constraint requirements/dev.txt; done && \
+	compile demo --extra inference --extra monitor --extra demo --constraint requirements/dev.txt
+
+up: ## The same service in containers: Kafka, PostgreSQL, Prometheus, Alertmanager, Grafana
+	@docker compose up --build --wait
+
+down: ## Stop the containers (volumes are kept)
+	@docker compose down
+
+clean: ## Remove the venv and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

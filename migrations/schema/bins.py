@@ -1,0 +1,133 @@
+"""Bins: the mergeable summary of rows that the worker writes and the monitor tests.
+
+Rows are dealt, in arrival order, into small bins of `q` rows. A bin keeps its row count and the **sum** of every
+column over its rows. Concatenating bins is all that merging takes: exact, associative, commutative up to the order
+of bins, with an empty element. Because near-duplicate rows of one session arrive together they share a bin, so a
+test that permutes whole bins keeps its false-alarm rate where one that permutes rows does not.
+
+The stored form is a safetensors buffer (one array per column, one for the counts) whose metadata names the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load as _load
+from safetensors.numpy import save as _save
+
+LAYOUT = 1
+_COUNT = "__count__"
+
+FloatArray = NDArray[np.float32]
+
+
+class BinsError(ValueError):
+    """A stored summary cannot be read, or two cannot be merged."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bins:
+    """K bins of rows.
+
+    `count` is (K,) int32, rows in each bin (1 or more). `columns` maps a column's name to its (K, width) float32
+    sums over the bin's rows.
+    """
+
+    count: NDArray[np.int32]
+    columns: Mapping[str, FloatArray]
+
+    def __post_init__(self) -> None:
+        for name, sums in self.columns.items():
+            if sums.ndim != 2 or len(sums) != len(self.count):
+                raise BinsError(f"column {name!r} has shape {sums.shape}, expected ({len(self.count)}, width)")
+
+    @property
+    def rows(self) -> int:
+        """Rows over all bins."""
+        return int(self.count.sum())
+
+    def means(self, column: str) -> FloatArray:
+        """Each bin's mean of a column, (K, width)."""
+        means: FloatArray = np.divide(self.columns[column], self.count[:, None], dtype=np.float32)
+        return means
+
+    def total(self, column: str) -> NDArray[np.float64]:
+        """The column's sum over all rows, (width,), added in double precision."""
+        total: NDArray[np.float64] = self.columns[column].sum(axis=0, dtype=np.float64)
+        return total
+
+
+EMPTY = Bins(np.zeros(0, np.int32), {})
+
+
+def from_rows(rows: Mapping[str, NDArray[np.floating]], q: int) -> Bins:
+    """Deal N rows into bins of q in arrival order; the last bin may be smaller.
+
+    `rows` maps a column to its (N, width) array. Raises BinsError where columns disagree about N.
+    """
+    lengths = {len(values) for values in rows.values()}
+    if len(lengths) > 1:
+        raise BinsError(f"columns have different numbers of rows: {sorted(lengths)}")
+    n = lengths.pop() if lengths else 0
+    if n == 0:
+        return EMPTY
+    starts = np.arange(0, n, q)
+    count = np.diff(np.append(starts, n)).astype(np.int32)
+    columns = {
+        name: np.add.reduceat(np.asarray(values, np.float32), starts, axis=0) for name, values in rows.items()
+    }
+    return Bins(count, columns)
+
+
+def merge(parts: Iterable[Bins]) -> Bins:
+    """Concatenate bins. Empty parts vanish; raises BinsError where two parts hold different columns."""
+    kept = [part for part in parts if len(part.count)]
+    if not kept:
+        return EMPTY
+    shapes = [{name: sums.shape[1] for name, sums in part.columns.items()} for part in kept]
+    if any(shape != shapes[0] for shape in shapes):
+        raise BinsError(f"bins with different columns cannot be merged: {shapes}")
+    return Bins(
+        np.concatenate([part.count for part in kept]),
+        {name: np.concatenate([part.columns[name] for part in kept]) for name in shapes[0]},
+    )
+
+
+def coarsen(bins: Bins, q: int) -> Bins:
+    """Join neighbouring bins until each holds at least q rows; a smaller remainder joins the last bin."""
+    if len(bins.count) == 0:
+        return bins
+    starts, held = [0], 0
+    for index, rows in enumerate(bins.count):
+        if held >= q:
+            starts.append(index)
+            held = 0
+        held += int(rows)
+    if held < q and len(starts) > 1:
+        starts.pop()
+    at = np.asarray(starts)
+    return Bins(
+        np.add.reduceat(bins.count, at).astype(np.int32),
+        {name: np.add.reduceat(sums, at, axis=0) for name, sums in bins.columns.items()},
+    )
+
+
+def dump(bins: Bins) -> bytes:
+    """The stored form. Identical bins give identical bytes."""
+    arrays = {name: np.ascontiguousarray(sums, np.float32) for name, sums in sorted(bins.columns.items())}
+    return _save({_COUNT: np.ascontiguousarray(bins.count, np.int32), **arrays}, {"bins": str(LAYOUT)})
+
+
+def load(payload: bytes) -> Bins:
+    """Read the stored form. Raises BinsError on anything that `dump` did not write."""
+    try:
+        arrays = _load(payload)
+    except Exception as error:  # noqa: BLE001 - safetensors raises its own untyped errors
+        raise BinsError(f"not a stored summary: {error}") from error
+    if _COUNT not in arrays or b'"bins":"%d"' % LAYOUT not in payload[:4096]:
+        raise BinsError(f"not a summary of layout {LAYOUT}")
+    count = arrays.pop(_COUNT)
+    return Bins(count, arrays)
