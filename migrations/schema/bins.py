@@ -76,9 +76,7 @@ def from_rows(rows: Mapping[str, NDArray[np.floating]], q: int) -> Bins:
         return EMPTY
     starts = np.arange(0, n, q)
     count = np.diff(np.append(starts, n)).astype(np.int32)
-    columns = {
-        name: np.add.reduceat(np.asarray(values, np.float32), starts, axis=0) for name, values in rows.items()
-    }
+    columns = {name: np.add.reduceat(np.asarray(values, np.float32), starts, axis=0) for name, values in rows.items()}
     return Bins(count, columns)
 
 
@@ -125,7 +123,7 @@ def load(payload: bytes) -> Bins:
     """Read the stored form. Raises BinsError on anything that `dump` did not write."""
     try:
         arrays = _load(payload)
-    except Exception as error:  # noqa: BLE001 - safetensors raises its own untyped errors
+    except Exception as error:
         raise BinsError(f"not a stored summary: {error}") from error
     if _COUNT not in arrays or b'"bins":"%d"' % LAYOUT not in payload[:4096]:
         raise BinsError(f"not a summary of layout {LAYOUT}")

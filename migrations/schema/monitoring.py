@@ -1,0 +1,203 @@
+"""Model versions and baselines; findings, alerts and notifications; retrain decisions and jobs; the audit log."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
+
+from migrations.schema.metadata import TIMESTAMP, created_at, metadata, one_of
+
+
+def _id(name: str) -> Column[int]:
+    return Column(name, BigInteger, Identity(always=True), primary_key=True)
+
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("checkpoint", Text, nullable=False, comment="the folder that holds it, as the workers see it"),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("class_names", ARRAY(Text), nullable=False),
+    Column("modalities", ARRAY(Text), nullable=False, comment="what the model expects"),
+    Column("fingerprints", JSONB, nullable=False, comment="encoder fingerprint by modality"),
+    Column("job_id", BigInteger, comment="the job that trained it, if one did"),
+    created_at(),
+)
+
+# `champion` is the version that answers. Promotion is a compare-and-set of this row.
+model_aliases = Table(
+    "model_aliases",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("version", ForeignKey("model_versions.version"), nullable=False),
+    Column("updated_at", TIMESTAMP, nullable=False),
+)
+
+baselines = Table(
+    "baselines",
+    metadata,
+    _id("baseline_id"),
+    Column("model_version", ForeignKey("model_versions.version"), nullable=False, unique=True),
+    Column("origin", Text, nullable=False),
+    Column("facts", JSONB, nullable=False, comment="accuracy, calibration, class prior, names of statistics"),
+    created_at(),
+    one_of("origin", "checkpoint", "period", "file"),
+)
+
+baseline_summaries = Table(
+    "baseline_summaries",
+    metadata,
+    Column("baseline_id", ForeignKey("baselines.baseline_id", ondelete="CASCADE"), primary_key=True),
+    Column("modality", Text, primary_key=True),
+    Column("encoder_fingerprint", Text, nullable=False),
+    Column("counts", JSONB, nullable=False),
+    Column("bins", LargeBinary, nullable=False),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    _id("finding_id"),
+    Column("model", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("detector", Text, nullable=False),
+    Column("modality", Text, nullable=False),
+    Column("window_start", TIMESTAMP, nullable=False),
+    Column("window_end", TIMESTAMP, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="0"),
+    Column("verdict", Text, nullable=False),
+    Column("value", DOUBLE_PRECISION),
+    Column("p_value", DOUBLE_PRECISION),
+    Column("effect", DOUBLE_PRECISION),
+    Column("interval_low", DOUBLE_PRECISION),
+    Column("interval_high", DOUBLE_PRECISION),
+    Column("threshold", DOUBLE_PRECISION),
+    Column("n_reference", Integer, nullable=False),
+    Column("n_current", Integer, nullable=False),
+    Column("baseline_id", BigInteger),
+    Column("explanation", Text, nullable=False),
+    Column("details", JSONB, nullable=False),
+    created_at(),
+    UniqueConstraint(
+        "window_start",
+        "window_end",
+        "model_version",
+        "detector",
+        "modality",
+        "revision",
+        name="uq_findings_slot",
+    ),
+    Index("ix_findings_series", "detector", "modality", "window_end"),
+    one_of("verdict", "ok", "drift", "insufficient", "no_data", "no_baseline"),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    _id("alert_id"),
+    Column("fingerprint", Text, nullable=False, comment="SHA-256 over alertname and labels"),
+    Column("alertname", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("modality", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("pending_since", TIMESTAMP, nullable=False),
+    Column("firing_since", TIMESTAMP),
+    Column("resolved_at", TIMESTAMP),
+    Column("clear_since", TIMESTAMP, comment="since when the condition no longer holds, while not yet resolved"),
+    Column("last_window_end", TIMESTAMP, nullable=False, comment="the last window that moved this alert"),
+    Column("inhibited_by", Text, comment="the alert that explains this one, while it does"),
+    Column("labels", JSONB, nullable=False),
+    Column("annotations", JSONB, nullable=False),
+    Column("finding_id", BigInteger),
+    one_of("severity", "page", "ticket"),
+    one_of("state", "pending", "firing", "resolved"),
+    Index("uq_alerts_open", "fingerprint", unique=True, postgresql_where=text("state <> 'resolved'")),
+    Index("ix_alerts_recent", "pending_since"),
+)
+
+# The outbox and the notification log in one: a row is written with the state change that it tells of.
+notifications = Table(
+    "notifications",
+    metadata,
+    _id("notification_id"),
+    Column("alert_id", ForeignKey("alerts.alert_id"), nullable=False),
+    Column("event", Text, nullable=False),
+    Column("receiver", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, comment="why it was suppressed or failed"),
+    Column("payload", JSONB, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", TIMESTAMP, nullable=False),
+    Column("sent_at", TIMESTAMP),
+    created_at(),
+    UniqueConstraint("alert_id", "event", "receiver", name="uq_notifications_once"),
+    Index("ix_notifications_due", "next_attempt_at", postgresql_where=text("status = 'due'")),
+    one_of("event", "firing", "resolved"),
+    one_of("status", "due", "sent", "failed", "suppressed"),
+)
+
+# Every decision, "no" too, with its reasons.
+retrain_decisions = Table(
+    "retrain_decisions",
+    metadata,
+    _id("decision_id"),
+    Column("model", Text, nullable=False),
+    Column("retrain", Boolean, nullable=False),
+    Column("reasons", JSONB, nullable=False),
+    Column("job_id", BigInteger),
+    created_at("decided_at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id("job_id"),
+    Column("model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("spec", JSONB, nullable=False, comment="what to train on: base version, labelled rows, limits"),
+    Column("progress", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("result", JSONB, comment="champion and candidate measured on held-out rows; gate verdict"),
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("claimed_by", Text),
+    Column("lease_until", TIMESTAMP),
+    Column("deadline", TIMESTAMP, nullable=False),
+    created_at(),
+    Column("started_at", TIMESTAMP),
+    Column("finished_at", TIMESTAMP),
+    one_of("state", "queued", "running", "trained", "promoted", "rejected", "failed", "cancelled"),
+    Index(
+        "uq_jobs_active",
+        "model",
+        unique=True,
+        postgresql_where=text("state IN ('queued', 'running', 'trained')"),
+    ),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    _id("audit_id"),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSONB, nullable=False),
+    created_at("at"),
+)

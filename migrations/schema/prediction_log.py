@@ -1,0 +1,121 @@
+"""What the worker writes of every request: log rows, offsets, refusals; and the labels that come later.
+
+No raw input is stored: a modality keeps an HMAC-SHA-256 digest with the id of the key that made it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+
+from migrations.schema.metadata import TIMESTAMP, created_at, metadata, one_of
+
+REQUEST_ID = String(128)
+
+# Unique over all partitions and workers: the first writer of a request id wins. Pruned with the log.
+request_ids = Table(
+    "request_ids",
+    metadata,
+    Column("request_id", REQUEST_ID, primary_key=True),
+    Column("logged_at", TIMESTAMP, nullable=False, index=True),
+)
+
+# Partitioned by day of `logged_at` (the worker's clock, so that a producer's clock cannot miss a partition).
+prediction_log = Table(
+    "prediction_log",
+    metadata,
+    Column("request_id", REQUEST_ID, nullable=False),
+    Column("logged_at", TIMESTAMP, nullable=False),
+    Column("produced_at", TIMESTAMP, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("schema_version", SmallInteger, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("error_code", Text, comment="why status is error: the model's output is kept out of every statistic"),
+    Column("prediction", Text, comment="the class name; null where status is error"),
+    Column("confidence", REAL),
+    Column("probabilities", ARRAY(REAL), comment="in the order of model_versions.class_names"),
+    Column("agreement", Boolean, comment="unimodal heads and fused prediction all agree; null unless fused"),
+    Column("degraded", Boolean, nullable=False),
+    Column("quarantine", Text, comment="why the row is kept out of windows, e.g. the producer's clock"),
+    Column("queue_ms", REAL, nullable=False),
+    Column("preprocess_ms", REAL, nullable=False),
+    Column("encode_ms", REAL, nullable=False),
+    Column("fuse_ms", REAL, nullable=False),
+    Column("total_ms", REAL, nullable=False),
+    Column("correlation_id", Text),
+    Column("source", Text),
+    PrimaryKeyConstraint("request_id", "logged_at"),
+    one_of("status", "ok", "error"),
+    postgresql_partition_by="RANGE (logged_at)",
+)
+
+modality_log = Table(
+    "modality_log",
+    metadata,
+    Column("request_id", REQUEST_ID, nullable=False),
+    Column("modality", Text, nullable=False),
+    Column("logged_at", TIMESTAMP, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, comment="why the status is not present"),
+    Column("digest", LargeBinary, comment="HMAC-SHA-256 of the raw input, 32 bytes"),
+    Column("key_id", Text, comment="the key that made the digest"),
+    Column("captured_at", TIMESTAMP),
+    Column("quality", JSONB, comment="quality statistics by name"),
+    PrimaryKeyConstraint("request_id", "modality", "logged_at"),
+    one_of("status", "present", "missing", "corrupt", "rejected", "stale"),
+    postgresql_partition_by="RANGE (logged_at)",
+)
+
+PARTITIONED = (prediction_log, modality_log)
+
+# The next offset to read, moved in the transaction that writes the rows: the worker's only source of truth.
+consumer_offsets = Table(
+    "consumer_offsets",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("updated_at", TIMESTAMP, nullable=False),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("error_code", Text, nullable=False),
+    Column("error_detail", Text, nullable=False),
+    created_at("recorded_at"),
+)
+
+# A request id may be unknown (yet): labels come late, out of order and more than once. The newest labelled_at wins.
+labels = Table(
+    "labels",
+    metadata,
+    Column("request_id", REQUEST_ID, primary_key=True),
+    Column("label", Text, nullable=False),
+    Column("labelled_at", TIMESTAMP, nullable=False),
+    Column("received_at", TIMESTAMP, nullable=False, index=True),
+    Column("source", Text, nullable=False),
+    Column("verdict", Text),
+    Column("annotator_digest", LargeBinary),
+    Column("key_id", Text),
+    one_of("source", "human_review", "ground_truth", "user"),
+)
