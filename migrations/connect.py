@@ -1,0 +1,53 @@
+"""Connecting to the database that both programs share, and refusing one that is too old."""
+
+from __future__ import annotations
+
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+# Raised with the first program version that uses what a revision adds.
+MINIMUM_REVISION = "0001"
+
+
+class SchemaTooOld(Exception):
+    """The database's schema lacks the revision this program needs."""
+
+
+def connect(url: str, *, application: str, pool_size: int = 4) -> Engine:
+    """An engine whose sessions work in UTC and are named `application` in pg_stat_activity.
+
+    Connections are checked before use, so that a restarted server costs one retry and not one error.
+    """
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"application_name": application, "connect_timeout": 10},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _use_utc(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TIME ZONE 'UTC'")
+        connection.commit()
+
+    return engine
+
+
+def require_revision(engine: Engine, minimum: str = MINIMUM_REVISION) -> str:
+    """The schema's revision. Raises SchemaTooOld, with the command to run, where `minimum` is not applied.
+
+    Revisions are zero-padded numbers in one line, so their order is that of their names; a newer schema is accepted.
+    """
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current is None:
+        raise SchemaTooOld(
+            f"the database has no fusionwatch schema; this program needs {minimum}: alembic upgrade head"
+        )
+    if current < minimum:
+        raise SchemaTooOld(f"the database is at {current}; this program needs {minimum}: alembic upgrade head")
+    return current
