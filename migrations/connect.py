@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Engine, create_engine
 
 # Raised with the first program version that uses what a revision adds.
 MINIMUM_REVISION = "0001"
 
 
-class SchemaTooOld(Exception):
+class SchemaTooOldError(Exception):
     """The database's schema lacks the revision this program needs."""
 
 
@@ -20,34 +18,23 @@ def connect(url: str, *, application: str, pool_size: int = 4) -> Engine:
 
     Connections are checked before use, so that a restarted server costs one retry and not one error.
     """
-    engine = create_engine(
+    return create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=True,
-        connect_args={"application_name": application, "connect_timeout": 10},
+        connect_args={"application_name": application, "connect_timeout": 10, "options": "-c timezone=UTC"},
     )
-
-    @event.listens_for(engine, "connect")
-    def _use_utc(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SET TIME ZONE 'UTC'")
-        connection.commit()
-
-    return engine
 
 
 def require_revision(engine: Engine, minimum: str = MINIMUM_REVISION) -> str:
-    """The schema's revision. Raises SchemaTooOld, with the command to run, where `minimum` is not applied.
+    """The schema's revision. Raises SchemaTooOldError, with the command to run, where `minimum` is not applied.
 
     Revisions are zero-padded numbers in one line, so their order is that of their names; a newer schema is accepted.
     """
     with engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-    if current is None:
-        raise SchemaTooOld(
-            f"the database has no fusionwatch schema; this program needs {minimum}: alembic upgrade head"
-        )
-    if current < minimum:
-        raise SchemaTooOld(f"the database is at {current}; this program needs {minimum}: alembic upgrade head")
+    if current is None or current < minimum:
+        found = f"is at {current}" if current else "has no fusionwatch schema"
+        raise SchemaTooOldError(f"the database {found}; this program needs {minimum}: run `alembic upgrade head`")
     return current
