@@ -121,6 +121,8 @@ alerts = Table(
     Column("firing_since", TIMESTAMP),
     Column("resolved_at", TIMESTAMP),
     Column("clear_since", TIMESTAMP, comment="since when the condition no longer holds, while not yet resolved"),
+    Column("breached_windows", Integer, nullable=False, server_default="0", comment="while pending: counted for `for`"),
+    Column("clear_windows", Integer, nullable=False, server_default="0", comment="in a row, while not yet resolved"),
     Column("last_window_end", TIMESTAMP, nullable=False, comment="the last window that moved this alert"),
     Column("inhibited_by", Text, comment="the alert that explains this one, while it does"),
     Column("labels", JSONB, nullable=False),

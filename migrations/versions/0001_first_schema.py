@@ -37,6 +37,20 @@ def upgrade() -> None:
             comment="since when the condition no longer holds, while not yet resolved",
         ),
         sa.Column(
+            "breached_windows",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="while pending: counted for `for`",
+        ),
+        sa.Column(
+            "clear_windows",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="in a row, while not yet resolved",
+        ),
+        sa.Column(
             "last_window_end",
             sa.DateTime(timezone=True),
             nullable=False,
