@@ -53,8 +53,11 @@ def _explain(settings: type[BaseSettings], error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         path = [str(part) for part in problem["loc"]]
-        field = settings.model_fields.get(path[0]) if path else None
-        key = PREFIX + "__".join(path).upper() if path else "settings"
+        if not path:  # what was found is every setting, secrets too
+            lines.append(f"settings do not fit together: {problem['msg']}")
+            continue
+        field = settings.model_fields.get(path[0])
+        key = PREFIX + "__".join(path).upper()
         found = "is not set" if problem["type"] == "missing" else f"is {_shown(field, problem['input'])}"
         allowed = f" ({field.description})" if field is not None and field.description else ""
         lines.append(f"{key} {found}: {problem['msg']}{allowed}")

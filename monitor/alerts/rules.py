@@ -1,0 +1,151 @@
+"""The shipped alert rules, as data: which detector's findings, how long, how loud, and which runbook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from monitor.domain.alert import Patience, Signal, fingerprint
+from monitor.domain.finding import Finding, Verdict
+
+# Findings that are about the stream or the model as a whole, not about one modality.
+ALL = "all"
+SILENCE = "silence"
+BASELINE = "baseline"
+# Alerts that show by labels that the model got worse: what a retrain answers.
+QUALITY_ALERTS = frozenset({"AccuracyDrop", "CalibrationDrift"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When findings of one detector become an alert.
+
+    `only` limits it to some modalities and `but_not` leaves some out. `urgent` names a detail of the finding and the
+    value that fires at once. `summary` is a template over `modality` and the finding's `explanation`.
+    """
+
+    alertname: str
+    detector: str
+    severity: str
+    patience: Patience
+    runbook: str
+    summary: str
+    only: frozenset[str] = frozenset()
+    but_not: frozenset[str] = frozenset()
+    breach: frozenset[Verdict] = frozenset({Verdict.DRIFT})
+    urgent: Mapping[str, str] = field(default_factory=dict)
+
+    def covers(self, finding: Finding) -> bool:
+        """Whether the finding is this rule's to judge."""
+        wanted = not self.only or finding.modality in self.only
+        return finding.detector == self.detector and wanted and finding.modality not in self.but_not
+
+    def signal(self, finding: Finding) -> Signal:
+        """The finding's verdict as this rule reads it. What is neither a breach nor `ok` is unknown."""
+        if finding.verdict in self.breach:
+            urgent = any(finding.details.get(name) == value for name, value in self.urgent.items())
+            return Signal.URGENT if urgent else Signal.BREACH
+        return Signal.CLEAR if finding.verdict is Verdict.OK else Signal.UNKNOWN
+
+    def describe(self, finding: Finding) -> str:
+        """The alert's summary sentence."""
+        return self.summary.format(modality=finding.modality, explanation=finding.explanation)
+
+
+def labels(model: str, modality: str) -> dict[str, str]:
+    """What tells alerts of one name apart. Not the model's version: a promotion must close them, not orphan them."""
+    return {"model": model, "modality": modality}
+
+
+def series(rule: Rule, model: str, modality: str) -> str:
+    """The fingerprint of a rule's alert for one modality."""
+    return fingerprint(rule.alertname, labels(model, modality))
+
+
+# Causes need fewer windows than their consequences, so that the cause is known when the consequence would fire.
+RULES: tuple[Rule, ...] = (
+    Rule(
+        alertname="ModalityUnavailable",
+        detector="availability",
+        severity="page",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="modality-unavailable",
+        summary="{modality} is unavailable: {explanation}",
+        urgent={"state": "gone"},
+    ),
+    Rule(
+        alertname="StreamSilent",
+        detector=SILENCE,
+        severity="page",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="stream-silent",
+        summary="no predictions are being logged: {explanation}",
+    ),
+    Rule(
+        alertname="EmbeddingDrift",
+        detector="embedding_mmd",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="embedding-drift",
+        summary="{modality} inputs have drifted: {explanation}",
+        but_not=frozenset({"fused"}),
+    ),
+    Rule(
+        alertname="EmbeddingDrift",
+        detector="embedding_mmd",
+        severity="ticket",
+        patience=Patience(for_windows=3, clear_windows=2),
+        runbook="embedding-drift",
+        summary="fused embeddings have drifted: {explanation}",
+        only=frozenset({"fused"}),
+    ),
+    Rule(
+        alertname="PairingDrift",
+        detector="pairing",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="pairing-drift",
+        summary="modalities no longer belong together: {explanation}",
+    ),
+    Rule(
+        alertname="PredictionDrift",
+        detector="class_drift",
+        severity="ticket",
+        patience=Patience(for_windows=3, clear_windows=2),
+        runbook="prediction-drift",
+        summary="predicted classes have drifted: {explanation}",
+    ),
+    Rule(
+        alertname="AgreementDrop",
+        detector="agreement",
+        severity="ticket",
+        patience=Patience(for_windows=3, clear_windows=2),
+        runbook="agreement-drop",
+        summary="modalities agree less often: {explanation}",
+    ),
+    Rule(
+        alertname="AccuracyDrop",
+        detector="accuracy",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="accuracy-drop",
+        summary="labels show a drop in accuracy: {explanation}",
+    ),
+    Rule(
+        alertname="CalibrationDrift",
+        detector="calibration",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="calibration-drift",
+        summary="confidence no longer matches accuracy: {explanation}",
+    ),
+    Rule(
+        alertname="BaselineMissing",
+        detector=BASELINE,
+        severity="ticket",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="baseline-missing",
+        summary="drift cannot be judged: {explanation}",
+        breach=frozenset({Verdict.NO_BASELINE}),
+    ),
+)

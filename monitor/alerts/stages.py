@@ -1,0 +1,158 @@
+"""The stages a notice passes on its way to receivers. Each has one signature and gives a named reason.
+
+An inhibition lingers after its cause has resolved: for one window length, since windows still hold the incident's rows,
+and for the time the inhibited alert itself takes to clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from monitor.domain.alert import Alert, State
+
+FIRING, RESOLVED = "firing", "resolved"  # the events a receiver may be told of
+DUE, SENT, FAILED, SUPPRESSED = "due", "sent", "failed", "suppressed"  # a notification's status
+SAME = "<same>"  # in an inhibition: the modality of its cause
+FUSED = "fused"
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """An alert with what names it. `clear_windows` is how many its rule needs to resolve it."""
+
+    alert_id: int
+    alertname: str
+    severity: str
+    modality: str
+    clear_windows: int
+    alert: Alert
+
+    @property
+    def title(self) -> str:
+        """E.g. `EmbeddingDrift(image)`."""
+        return f"{self.alertname}({self.modality})"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something one receiver may have to be told. `suppressed` holds why not, `reason` why it was routed."""
+
+    tracked: Tracked
+    event: str
+    receiver: str = ""
+    reason: str | None = None
+    suppressed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What stages look at.
+
+    `alerts` are the model's open and lately resolved alerts; `told` the status of each notification already written,
+    by (alert, event, receiver); `routes` the receivers of each severity; `at` the end of the window being judged.
+    """
+
+    alerts: tuple[Tracked, ...]
+    told: Mapping[tuple[int, str, str], str]
+    routes: Mapping[str, tuple[str, ...]]
+    at: datetime
+    window: timedelta
+    hop: timedelta
+
+
+Stage = Callable[[tuple[Notice, ...], Context], tuple[Notice, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inhibition:
+    """While `cause` is open, `target` is explained by it. `modality` limits the target: SAME, a name, or "" for any."""
+
+    cause: str
+    target: str
+    modality: str = ""
+    cause_not: str = ""
+
+
+INHIBITIONS: tuple[Inhibition, ...] = (
+    Inhibition("ModalityUnavailable", "EmbeddingDrift", SAME),
+    Inhibition("ModalityUnavailable", "EmbeddingDrift", FUSED),
+    Inhibition("ModalityUnavailable", "PairingDrift"),
+    Inhibition("ModalityUnavailable", "AgreementDrop"),
+    Inhibition("ModalityUnavailable", "PredictionDrift"),
+    Inhibition("EmbeddingDrift", "PairingDrift", cause_not=FUSED),
+    Inhibition("EmbeddingDrift", "EmbeddingDrift", FUSED, cause_not=FUSED),
+    Inhibition("EmbeddingDrift", "PredictionDrift", cause_not=FUSED),
+    Inhibition("EmbeddingDrift", "AgreementDrop", cause_not=FUSED),
+    Inhibition("PairingDrift", "EmbeddingDrift", FUSED),
+    Inhibition("PairingDrift", "PredictionDrift"),
+    Inhibition("PairingDrift", "AgreementDrop"),
+)
+
+
+def inhibitor(target: Tracked, context: Context) -> Tracked | None:
+    """The alert that explains `target` now, if one does: firing ones before pending ones before resolved ones."""
+    order = (State.FIRING, State.PENDING, State.RESOLVED)
+    causes = [cause for cause in context.alerts if _explains(cause, target) and _still_counts(cause, target, context)]
+    return min(causes, key=lambda cause: (order.index(cause.alert.state), cause.alert_id), default=None)
+
+
+def _explains(cause: Tracked, target: Tracked) -> bool:
+    return any(
+        rule.cause == cause.alertname
+        and rule.target == target.alertname
+        and rule.modality in ("", target.modality, SAME if cause.modality == target.modality else "")
+        and rule.cause_not != cause.modality
+        for rule in INHIBITIONS
+    )
+
+
+def _still_counts(cause: Tracked, target: Tracked, context: Context) -> bool:
+    """A pending cause counts: it may be one window behind its consequence, and is decided within a few."""
+    if cause.alert.is_open:
+        return True
+    if cause.alert.firing_since is None or cause.alert.resolved_at is None:
+        return False
+    return context.at <= cause.alert.resolved_at + context.window + target.clear_windows * context.hop
+
+
+def route(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
+    """One notice for each receiver of the alert's severity."""
+    return tuple(
+        replace(notice, receiver=receiver, reason=f"routed: severity {notice.tracked.severity}")
+        for notice in notices
+        for receiver in context.routes[notice.tracked.severity]
+    )
+
+
+def inhibit(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
+    """A firing alert that another one explains is not told of."""
+
+    def stage(notice: Notice) -> Notice:
+        cause = inhibitor(notice.tracked, context) if notice.event == FIRING else None
+        return notice if cause is None else replace(notice, suppressed=f"inhibited: {cause.title}")
+
+    return tuple(stage(notice) for notice in notices)
+
+
+def firing_was_told(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
+    """A resolve is told only to whom the firing was, or is about to be, told."""
+
+    def stage(notice: Notice) -> Notice:
+        if notice.event != RESOLVED or notice.suppressed:
+            return notice
+        told = context.told.get((notice.tracked.alert_id, FIRING, notice.receiver))
+        return notice if told in (DUE, SENT) else replace(notice, suppressed="firing_not_told")
+
+    return tuple(stage(notice) for notice in notices)
+
+
+def not_yet_notified(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
+    """Drop what the notification log already holds; only a suppressed notice may still turn into one that is due."""
+
+    def is_new(notice: Notice) -> bool:
+        told = context.told.get((notice.tracked.alert_id, notice.event, notice.receiver))
+        return told is None or (told == SUPPRESSED and not notice.suppressed)
+
+    return tuple(notice for notice in notices if is_new(notice))

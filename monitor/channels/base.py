@@ -1,0 +1,67 @@
+"""What every channel is: it delivers one message to one receiver and says how that went."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+import monitor.channels
+
+
+class Outcome(StrEnum):
+    """`sent`; `retry` later with the same key; `refuse`: no retry can help."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a delivery went, and in words why it did not."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+class Channel(Protocol):
+    """A way to one receiver."""
+
+    def send(self, message: Mapping[str, Any], dedup_key: str) -> Delivery:
+        """Deliver one message (monitor.alerts.message). The key is the same whenever the same message is tried."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class Options(BaseModel):
+    """Base of a channel's options, which a receiver's settings fill."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKind:
+    """The constant `CHANNEL` of each module of this package. `build` takes an instance of `options`."""
+
+    name: str
+    options: type[Options]
+    build: Callable[[Any], Channel]
+
+
+@cache
+def kinds() -> Mapping[str, ChannelKind]:
+    """Every kind of channel by name, found by scanning this package for modules with a `CHANNEL`."""
+    modules = (importlib.import_module(f"{monitor.channels.__name__}.{info.name}") for info in
+               pkgutil.iter_modules(monitor.channels.__path__))
+    found = [module.CHANNEL for module in modules if hasattr(module, "CHANNEL")]
+    return {kind.name: kind for kind in found}

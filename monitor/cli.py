@@ -1,0 +1,144 @@
+"""The command `fusionwatch-monitor`."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import signal
+import threading
+from contextlib import closing
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import OperationalError
+
+from migrations.connect import SchemaTooOldError, require_revision
+from migrations.settings import SettingsError
+from monitor import telemetry, wiring
+from monitor.errors import MonitorError
+from monitor.settings import MonitorSettings
+from monitor.storage import alerts, jobs
+
+EXIT_SETTINGS = 2
+EXIT_FAILED = 1
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watches a fusion model: drift, alerts, retraining.")
+alerts_app = typer.Typer(no_args_is_help=True, help="Alerts.")
+jobs_app = typer.Typer(no_args_is_help=True, help="Retrain jobs.")
+app.add_typer(alerts_app, name="alerts")
+app.add_typer(jobs_app, name="jobs")
+
+console = Console()
+complaints = Console(stderr=True)
+
+
+def _settings() -> MonitorSettings:
+    try:
+        settings = MonitorSettings.from_environment()
+    except SettingsError as error:
+        complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every address, and addresses can hold tokens
+    return settings
+
+
+@app.command()
+def run() -> None:
+    """Run the monitor until SIGTERM or Ctrl-C: detect, alert, notify, retrain. Several may run; one leads."""
+    settings = _settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with closing(wiring.Monitor(settings)) as monitor:
+        require_revision(monitor.engine)
+        with telemetry.serve(monitor.metrics, monitor.not_ready, settings.monitor_host, settings.monitor_port) as port:
+            logging.getLogger(__name__).info("metrics and health on http://%s:%d", settings.monitor_host, port)
+            monitor.scheduler.run(stop)
+
+
+@app.command()
+def api() -> None:
+    """Serve the API and the status page."""
+    settings = _settings()
+    engine = wiring.connect_engine(settings, "fusionwatch-api")
+    require_revision(engine)
+    try:
+        uvicorn.run(
+            wiring.api(settings, engine),
+            host=settings.api_host,
+            port=settings.api_port,
+            log_level=settings.log_level.lower(),
+            access_log=False,
+        )
+    finally:
+        engine.dispose()
+
+
+@app.command("check-settings")
+def check_settings() -> None:
+    """Check every setting and show what holds, secrets hidden."""
+    settings = _settings()
+    table = Table("key", "value", show_header=True)
+    for name in type(settings).model_fields:
+        table.add_row(name, str(getattr(settings, name)))
+    console.print(table)
+
+
+@alerts_app.command("list")
+def alerts_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most so many")] = 20) -> None:
+    """Open and recent alerts, newest first."""
+    settings = _settings()
+    table = Table("id", "state", "severity", "alert", "modality", "since", "inhibited by", "summary")
+    with closing(wiring.Monitor(settings)) as monitor, monitor.engine.connect() as connection:
+        for row in alerts.newest(connection, settings.model, limit):
+            table.add_row(
+                str(row.alert_id),
+                row.state,
+                row.severity,
+                row.alertname,
+                row.modality,
+                row.pending_since.isoformat(timespec="seconds"),
+                row.inhibited_by or "",
+                str(row.annotations.get("summary", "")),
+            )
+    console.print(table)
+
+
+@jobs_app.command("list")
+def jobs_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most so many")] = 20) -> None:
+    """Retrain jobs, newest first."""
+    settings = _settings()
+    table = Table("id", "state", "created", "attempts", "by", "error")
+    with closing(wiring.Monitor(settings)) as monitor, monitor.engine.connect() as connection:
+        for job in jobs.newest(connection, settings.model, limit):
+            created = job.created_at.isoformat(timespec="seconds")
+            table.add_row(
+                str(job.job_id), job.state, created, str(job.attempts), job.claimed_by or "", job.error or ""
+            )
+    console.print(table)
+
+
+@jobs_app.command("retrain")
+def jobs_retrain(reason: Annotated[str, typer.Option(help="why; kept in the audit log")]) -> None:
+    """Queue a retrain job without waiting for the policy. The gate still decides on promotion."""
+    with closing(wiring.Monitor(_settings())) as monitor:
+        job_id = monitor.retrain.request(reason, actor=getpass.getuser())
+    console.print(f"job {job_id} is queued")
+
+
+def main() -> None:
+    """Entry point: errors a person can act on are told without a traceback."""
+    try:
+        app()
+    except (MonitorError, SchemaTooOldError, OSError) as error:
+        complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(EXIT_FAILED) from None
+    except OperationalError as error:
+        complaints.print(f"the database cannot be used: {error.orig}", style="red", markup=False, soft_wrap=True)
+        raise SystemExit(EXIT_FAILED) from None

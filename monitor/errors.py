@@ -1,0 +1,23 @@
+"""Errors of the monitor. Each has a stable code; `retryable` says whether the next run may succeed."""
+
+from __future__ import annotations
+
+
+class MonitorError(Exception):
+    """Base of the monitor's own errors."""
+
+    code = "monitor_error"
+    retryable = True
+
+
+class NoChampionError(MonitorError):
+    """The model has no version with the alias `champion`: no checkpoint was ever registered or promoted."""
+
+    code = "no_champion"
+
+
+class ActiveJobError(MonitorError):
+    """A retrain job of the model is active already, and there may be one at a time."""
+
+    code = "active_job"
+    retryable = False

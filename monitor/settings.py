@@ -1,0 +1,128 @@
+"""Every setting of the monitor and its API: environment variables `FUSIONWATCH_<KEY>`, checked at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+
+from migrations.settings import DatabaseSettings
+from monitor.channels.base import Options, kinds
+from monitor.detectors import catalogue
+
+Seconds = int
+SEVERITIES = ("page", "ticket")
+Severity = Literal["page", "ticket"]
+
+
+class MonitorSettings(DatabaseSettings):
+    """Windows are a whole number of hops, hops a whole number of slots; all in seconds."""
+
+    model: str = Field(default="fusion", min_length=1, description="the model whose champion is watched")
+    database_pool_size: int = Field(default=8, ge=4, le=100, description="connections kept open by this process")
+
+    slot_seconds: Seconds = Field(default=60, ge=1, le=3600, description="width of a worker's summary slot")
+    hop_seconds: Seconds = Field(default=300, ge=1, le=86400, description="a window ends every so often")
+    window_seconds: Seconds = Field(default=3600, ge=1, le=7 * 86400, description="width of a window")
+    availability_window_seconds: Seconds | None = Field(
+        default=None, ge=1, description="width of an availability window; one hop by default, so that outages show at once"
+    )
+    grace_seconds: float = Field(default=30, ge=0, le=3600, description="how long workers may take to write a slot")
+    catch_up_windows: int = Field(default=12, ge=1, le=1000, description="windows judged after the monitor was away")
+    silence_seconds: Seconds = Field(default=300, ge=1, description="a stream without rows for so long is silent")
+    label_window_seconds: Seconds = Field(default=86400, ge=1, description="labels received so lately are judged")
+    label_limit: int = Field(default=20_000, ge=100, le=1_000_000, description="at most so many labelled rows")
+
+    detectors: tuple[str, ...] | None = Field(default=None, description="detectors switched on; all by default")
+    detector_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="parameters by detector name, e.g. {\"class_drift\": {\"threshold\": 0.2}}"
+    )
+
+    retrain_min_labels: int = Field(default=500, ge=1, description="new labels that a retrain takes")
+    retrain_min_labels_per_class: int = Field(default=50, ge=1, description="of each class")
+    retrain_cooldown_seconds: Seconds = Field(default=86400, ge=0, description="from one job's start to the next's")
+    retrain_deadline_seconds: Seconds = Field(default=6 * 3600, ge=1, description="a job fails after that")
+    retrain_max_attempts: int = Field(default=3, ge=1, le=100, description="trainers that may start one job")
+    retrain_max_rows: int = Field(default=20_000, ge=1, description="labelled rows a job trains on, the newest")
+    gate_min_rows: int = Field(default=100, ge=1, description="held-out rows that the gate needs")
+    gate_alpha: float = Field(default=0.05, gt=0, lt=1, description="level of the paired test")
+    gate_max_ece: float = Field(default=0.05, ge=0, le=1, description="a candidate's ECE, unless the champion's is worse")
+    gate_max_pattern_drop: float = Field(default=0.1, ge=0, le=1, description="accuracy lost in one presence pattern")
+    gate_min_pattern_rows: int = Field(default=30, ge=1, description="rows from which a pattern is looked at")
+
+    receivers: dict[str, dict[str, SecretStr]] = Field(
+        default_factory=lambda: {"log": {"channel": SecretStr("log")}},
+        description="by name: its channel (log, webhook) and that channel's options",
+    )
+    routes: dict[Severity, tuple[str, ...]] = Field(
+        default_factory=dict, description="receivers by severity; every receiver gets a severity that is not named"
+    )
+    dashboard_url: HttpUrl = Field(default=HttpUrl("http://127.0.0.1:8080/"), description="where messages link to")
+    runbook_url: str = Field(default="dashboards/runbooks", min_length=1, description="folder or site of the runbooks")
+
+    detect_interval_seconds: float = Field(default=5, gt=0, le=3600, description="how often to look for a window's end")
+    notify_interval_seconds: float = Field(default=2, gt=0, le=3600, description="how often the outbox is emptied")
+    retrain_interval_seconds: float = Field(default=10, gt=0, le=3600, description="how often jobs are looked at")
+    maintenance_interval_seconds: float = Field(default=3600, gt=0, le=86400, description="how often partitions are made")
+
+    monitor_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    monitor_port: int = Field(default=9102, ge=0, le=65535, description="its port; 0 takes a free one")
+    api_host: str = Field(default="127.0.0.1", description="address of the API and the status page")
+    api_port: int = Field(default=8080, ge=0, le=65535, description="its port")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level logged")
+
+    @property
+    def availability_window(self) -> Seconds:
+        """Width of an availability window, in seconds."""
+        return self.availability_window_seconds or self.hop_seconds
+
+    @property
+    def routes_by_severity(self) -> Mapping[str, tuple[str, ...]]:
+        """The receivers of each severity, none of them empty."""
+        return {severity: self.routes.get(severity, tuple(self.receivers)) for severity in SEVERITIES}
+
+    def options_of(self, receiver: str) -> tuple[str, Options]:
+        """A receiver's channel name and that channel's checked options."""
+        given = {name: value.get_secret_value() for name, value in self.receivers[receiver].items()}
+        kind = kinds()[given.pop("channel")]
+        return kind.name, kind.options.model_validate(given)
+
+    @field_validator("detectors")
+    @classmethod
+    def _known_detectors(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = sorted(set(names or ()) - set(catalogue()))
+        if unknown:
+            raise ValueError(f"unknown detectors {unknown}; there are {sorted(catalogue())}")
+        return names
+
+    @field_validator("receivers")
+    @classmethod
+    def _known_channels(cls, receivers: dict[str, dict[str, SecretStr]]) -> dict[str, dict[str, SecretStr]]:
+        if not receivers:
+            raise ValueError("at least one receiver is needed")
+        for name, options in receivers.items():
+            channel = options["channel"].get_secret_value() if "channel" in options else None
+            if channel not in kinds():
+                raise ValueError(f"receiver {name!r} needs a channel, one of {sorted(kinds())}")
+            given = {key: value.get_secret_value() for key, value in options.items() if key != "channel"}
+            try:
+                kinds()[channel].options.model_validate(given)
+            except ValidationError as error:
+                wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+                raise ValueError(f"receiver {name!r}: {wrong}") from None
+        return receivers
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.hop_seconds % self.slot_seconds:
+            raise ValueError(f"hop_seconds {self.hop_seconds} must be a multiple of slot_seconds {self.slot_seconds}")
+        for name in ("window_seconds", "availability_window_seconds"):
+            width = getattr(self, name)
+            if width is not None and width % self.hop_seconds:
+                raise ValueError(f"{name} {width} must be a multiple of hop_seconds {self.hop_seconds}")
+        for severity, names in self.routes.items():
+            unknown = sorted(set(names) - set(self.receivers))
+            if unknown or not names:
+                raise ValueError(f"routes: {severity} needs receivers out of {sorted(self.receivers)}, not {list(names)}")
+        return self

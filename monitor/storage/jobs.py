@@ -1,0 +1,124 @@
+"""Retrain jobs and decisions. The database carries the rule of one active job per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from migrations.schema.monitoring import jobs, retrain_decisions
+from monitor.domain.job import ACTIVE, Decision, JobState, may_become
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One retrain job as the monitor sees it."""
+
+    job_id: int
+    model: str
+    state: JobState
+    spec: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    error: str | None
+    attempts: int
+    claimed_by: str | None
+    lease_until: datetime | None
+    deadline: datetime
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def _job(row: Any) -> Job:
+    return Job(
+        row.job_id,
+        row.model,
+        JobState(row.state),
+        row.spec,
+        row.result,
+        row.error,
+        row.attempts,
+        row.claimed_by,
+        row.lease_until,
+        row.deadline,
+        row.created_at,
+        row.finished_at,
+    )
+
+
+def newest(connection: Connection, model: str, limit: int) -> Sequence[Job]:
+    """The model's jobs, newest first."""
+    rows = connection.execute(select(jobs).where(jobs.c.model == model).order_by(jobs.c.job_id.desc()).limit(limit))
+    return [_job(row) for row in rows]
+
+
+def active(connection: Connection, model: str, *, lock: bool = False) -> Job | None:
+    """The model's one active job. With `lock`, its row stays locked until the transaction ends."""
+    query = select(jobs).where(jobs.c.model == model, jobs.c.state.in_([str(state) for state in ACTIVE]))
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    return None if row is None else _job(row)
+
+
+def queue(
+    connection: Connection, model: str, spec: Mapping[str, Any], *, now: datetime, deadline: datetime
+) -> int | None:
+    """Queue a job and return its id; None where one is active already (the partial unique index decides)."""
+    return connection.scalar(
+        upsert(jobs)
+        .values(model=model, state=JobState.QUEUED, spec=dict(spec), deadline=deadline, created_at=now)
+        .on_conflict_do_nothing()
+        .returning(jobs.c.job_id)
+    )
+
+
+def move(connection: Connection, job: Job, state: JobState, **values: Any) -> bool:
+    """Compare-and-set of a job's state; False where another process has moved it meanwhile.
+
+    Raises ValueError on a transition that jobs do not make.
+    """
+    if not may_become(job.state, state):
+        raise ValueError(f"a job that is {job.state} cannot become {state}")
+    moved = connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.job_id == job.job_id,
+            jobs.c.state == str(job.state),
+            # A heartbeat between our look and now means that the trainer lives.
+            jobs.c.lease_until.is_not_distinct_from(job.lease_until),
+        )
+        .values(state=str(state), **values)
+    )
+    return moved.rowcount == 1
+
+
+def record_decision(
+    connection: Connection, model: str, decision: Decision, *, job_id: int | None, now: datetime
+) -> bool:
+    """Add the decision where its answer or the conditions met differ from the last one's; whether it was added."""
+    last = connection.execute(
+        select(retrain_decisions.c.retrain, retrain_decisions.c.reasons)
+        .where(retrain_decisions.c.model == model)
+        .order_by(retrain_decisions.c.decision_id.desc())
+        .limit(1)
+    ).first()
+    reasons = [asdict(condition) for condition in decision.conditions]
+    if job_id is None and last is not None and (last.retrain, _met(last.reasons)) == (decision.retrain, _met(reasons)):
+        return False
+    connection.execute(
+        insert(retrain_decisions).values(
+            model=model, retrain=decision.retrain, reasons=reasons, job_id=job_id, decided_at=now
+        )
+    )
+    return True
+
+
+def _met(reasons: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    return {reason["name"]: reason["met"] for reason in reasons}
+
+
+def last_created_at(connection: Connection, model: str) -> datetime | None:
+    """When the model's newest job was queued."""
+    return connection.scalar(select(func.max(jobs.c.created_at)).where(jobs.c.model == model))

@@ -1,0 +1,103 @@
+"""Sends what is due in the outbox: at least once, with the same key on every try."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, Engine
+
+from monitor.alerts.stages import DUE, FAILED, RESOLVED, SENT, SUPPRESSED
+from monitor.channels.base import Channel, Delivery, Outcome
+from monitor.domain.clock import Clock
+from monitor.storage import notifications
+from monitor.storage.notifications import Outgoing
+from monitor.telemetry import Metrics
+
+_log = logging.getLogger(__name__)
+
+BATCH = 100  # messages in one run; the rest comes in the next
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Tries double their distance from `first` up to `longest`, and end when a message is older than `give_up`."""
+
+    first: timedelta = timedelta(seconds=2)
+    longest: timedelta = timedelta(minutes=5)
+    give_up: timedelta = timedelta(hours=24)
+
+    def delay(self, attempts: int) -> timedelta:
+        """How long to wait after that many failed tries, 1 or more."""
+        doublings = min(attempts - 1, 30)
+        return min(self.first * 2.0**doublings, self.longest)
+
+
+class Notify:
+    """The task. Each message is one transaction that holds its row's lock while it is being delivered."""
+
+    def __init__(
+        self, engine: Engine, channels: Mapping[str, Channel], retry: RetryPolicy, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._channels = channels
+        self._retry = retry
+        self._metrics = metrics
+        self._clock = clock
+
+    def run(self) -> None:
+        """Send what is due. A receiver that asks to be tried again is left alone for the rest of the run."""
+        skip: set[str] = set()
+        for _ in range(BATCH):
+            if not self._send_one(skip):
+                return
+
+    def _send_one(self, skip: set[str]) -> bool:
+        now = self._clock.now()
+        with self._engine.begin() as connection:
+            outgoing = notifications.claim_due(connection, now, skip)
+            if outgoing is None:
+                return False
+            if outgoing.event == RESOLVED and notifications.firing_status(connection, outgoing) != SENT:
+                self._end(connection, outgoing, SUPPRESSED, "firing_not_told")
+                return True
+            delivery = self._deliver(outgoing)
+            if delivery.outcome is Outcome.SENT:
+                notifications.mark_sent(connection, outgoing.notification_id, self._clock.now())
+                self._metrics.notifications.labels(outgoing.receiver, SENT).inc()
+                return True
+            self._metrics.notification_failures.labels(outgoing.receiver, str(delivery.outcome)).inc()
+            if delivery.outcome is Outcome.REFUSE:
+                self._end(connection, outgoing, FAILED, f"refused: {delivery.reason}")
+            elif now - outgoing.created_at >= self._retry.give_up:
+                self._end(connection, outgoing, FAILED, f"gave up: {delivery.reason}")
+            else:
+                at = self._clock.now() + self._retry.delay(outgoing.attempts + 1)
+                notifications.mark_retry(connection, outgoing.notification_id, at, f"{DUE}: {delivery.reason}")
+                skip.add(outgoing.receiver)
+            return True
+
+    def _deliver(self, outgoing: Outgoing) -> Delivery:
+        channel = self._channels.get(outgoing.receiver)
+        if channel is None:
+            return Delivery(Outcome.REFUSE, f"receiver {outgoing.receiver!r} is no longer configured")
+        try:
+            return channel.send(outgoing.payload, notifications.dedup_key(outgoing))
+        except Exception as error:  # the edge to a channel's own library: its failure must not stop the others
+            _log.exception("channel of receiver %s failed", outgoing.receiver)
+            return Delivery(Outcome.RETRY, f"channel error: {type(error).__name__}")
+
+    def _end(self, connection: Connection, outgoing: Outgoing, status: str, reason: str) -> None:
+        notifications.mark_ended(connection, outgoing.notification_id, status, reason)
+        self._metrics.notifications.labels(outgoing.receiver, status).inc()
+        if status == FAILED:
+            _log.error(
+                "%s %s of %s was not told to %s: %s",
+                outgoing.payload["severity"],
+                outgoing.event,
+                outgoing.payload["alertname"],
+                outgoing.receiver,
+                reason,
+            )

@@ -1,0 +1,89 @@
+"""Runs the tasks on their intervals, on the leading monitor only; a task that fails is run again next time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from monitor.domain.clock import Clock
+from monitor.tasks.leader import Leadership
+from monitor.telemetry import Metrics
+
+_log = logging.getLogger(__name__)
+
+# The scheduler plans by the wall clock: a jump larger than this plans every task anew, so that none waits out an hour.
+CLOCK_JUMP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something to do every `seconds`."""
+
+    name: str
+    seconds: float
+    run: Callable[[], None]
+
+
+class Scheduler:
+    """Owns the threads that run tasks. One run of a task at a time; runs that were missed become one."""
+
+    def __init__(self, tasks: Sequence[Task], leadership: Leadership, metrics: Metrics, clock: Clock) -> None:
+        self._tasks = tasks
+        self._leadership = leadership
+        self._metrics = metrics
+        self._clock = clock
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(max_workers=len(tasks))},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        # APScheduler warns on every skipped run; a run that takes longer than its interval shows in our metrics.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+    def run(self, stop: threading.Event) -> None:
+        """Run tasks until `stop` is set, then wait for those in progress and give leadership up."""
+        for task in self._tasks:
+            self._scheduler.add_job(
+                self._run_one, "interval", (task,), seconds=task.seconds, id=task.name, next_run_time=self._clock.now()
+            )
+        self._scheduler.start()
+        try:
+            self._watch_clock(stop)
+        finally:
+            self._scheduler.shutdown(wait=True)
+            self._leadership.release()
+            self._metrics.leader.set(0)
+
+    def _watch_clock(self, stop: threading.Event) -> None:
+        offset = self._offset()
+        while not stop.wait(timeout=0.5):
+            now = self._offset()
+            if abs(now - offset) > CLOCK_JUMP_SECONDS:
+                _log.warning("the clock jumped by %.0f s: every task is planned anew", now - offset)
+                for job in self._scheduler.get_jobs():
+                    job.modify(next_run_time=self._clock.now())
+                offset = now
+
+    def _offset(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
+
+    def _run_one(self, task: Task) -> None:
+        leads = self._leadership.hold()
+        self._metrics.leader.set(leads)
+        if not leads:
+            self._metrics.runs.labels(task.name, "standby").inc()
+            return
+        try:
+            task.run()
+        except Exception:  # the edge of a task: whatever failed, the next run must come
+            _log.exception("task %s failed and will be run again", task.name)
+            self._metrics.runs.labels(task.name, "error").inc()
+            return
+        self._metrics.runs.labels(task.name, "ok").inc()
+        self._metrics.last_success.labels(task.name).set(self._clock.now().timestamp())

@@ -1,0 +1,137 @@
+"""The composition root: settings in, programs out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fastapi import FastAPI
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations.connect import connect
+from monitor.alerts.message import Links
+from monitor.api.app import create_app
+from monitor.channels.base import Channel, kinds
+from monitor.detectors import catalogue
+from monitor.domain.clock import Clock, SystemClock
+from monitor.domain.gate import GateLimits
+from monitor.domain.job import PolicyLimits
+from monitor.settings import MonitorSettings
+from monitor.tasks.detect import Detect, Windows
+from monitor.tasks.leader import Leadership
+from monitor.tasks.maintenance import Maintenance
+from monitor.tasks.notify import Notify, RetryPolicy
+from monitor.tasks.retrain import JobLimits, Retrain
+from monitor.tasks.scheduler import Scheduler, Task
+from monitor.telemetry import Metrics
+
+
+class Monitor:
+    """Everything `fusionwatch-monitor run` needs. The engine connects at first use; `close` gives all back."""
+
+    def __init__(self, settings: MonitorSettings, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        self.engine = connect_engine(settings, "fusionwatch-monitor")
+        self.metrics = Metrics()
+        self._channels = channels(settings)
+        self.detect = detect(settings, self.engine, self.metrics, clock)
+        self.notify = Notify(self.engine, self._channels, RetryPolicy(), self.metrics, clock)
+        self.retrain = retrain(settings, self.engine, self.metrics, clock)
+        self.maintenance = Maintenance(self.engine, self.metrics, clock)
+        self.leadership = Leadership(self.engine, settings.model)
+        tasks = (
+            Task("detect", settings.detect_interval_seconds, self.detect.run),
+            Task("notify", settings.notify_interval_seconds, self.notify.run),
+            Task("retrain", settings.retrain_interval_seconds, self.retrain.run),
+            Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
+        )
+        self.scheduler = Scheduler(tasks, self.leadership, self.metrics, clock)
+
+    def not_ready(self) -> str | None:
+        """Why the monitor cannot work now; None where it can, whether it leads or stands by."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError as error:
+            return f"the database cannot be reached: {type(error).__name__}"
+        return None
+
+    def close(self) -> None:
+        """Close channels and connections."""
+        self.leadership.release()
+        for channel in self._channels.values():
+            channel.close()
+        self.engine.dispose()
+
+
+def connect_engine(settings: MonitorSettings, application: str) -> Engine:
+    """An engine for one of the monitor's programs."""
+    return connect(
+        settings.database_url.get_secret_value(), application=application, pool_size=settings.database_pool_size
+    )
+
+
+def channels(settings: MonitorSettings) -> dict[str, Channel]:
+    """A channel for each receiver."""
+    built = {}
+    for receiver in settings.receivers:
+        name, options = settings.options_of(receiver)
+        built[receiver] = kinds()[name].build(options)
+    return built
+
+
+def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Detect:
+    """The detection task."""
+    return Detect(
+        engine,
+        model=settings.model,
+        detectors=catalogue(settings.detectors, settings.detector_options),
+        windows=Windows(
+            hop=timedelta(seconds=settings.hop_seconds),
+            window=timedelta(seconds=settings.window_seconds),
+            availability=timedelta(seconds=settings.availability_window),
+            labels=timedelta(seconds=settings.label_window_seconds),
+            grace=timedelta(seconds=settings.grace_seconds),
+            silence=timedelta(seconds=settings.silence_seconds),
+            catch_up=settings.catch_up_windows,
+            label_limit=settings.label_limit,
+        ),
+        routes=settings.routes_by_severity,
+        links=Links(str(settings.dashboard_url), settings.runbook_url),
+        metrics=metrics,
+        clock=clock,
+    )
+
+
+def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Retrain:
+    """The retrain task."""
+    return Retrain(
+        engine,
+        settings.model,
+        PolicyLimits(
+            min_labels=settings.retrain_min_labels,
+            min_labels_per_class=settings.retrain_min_labels_per_class,
+            cooldown=timedelta(seconds=settings.retrain_cooldown_seconds),
+        ),
+        GateLimits(
+            min_rows=settings.gate_min_rows,
+            alpha=settings.gate_alpha,
+            max_ece=settings.gate_max_ece,
+            max_pattern_drop=settings.gate_max_pattern_drop,
+            min_pattern_rows=settings.gate_min_pattern_rows,
+        ),
+        JobLimits(
+            deadline=timedelta(seconds=settings.retrain_deadline_seconds),
+            max_attempts=settings.retrain_max_attempts,
+            max_rows=settings.retrain_max_rows,
+        ),
+        metrics,
+        clock,
+    )
+
+
+def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
+    """The API and the status page."""
+    return create_app(
+        engine, model=settings.model, window_seconds=settings.window_seconds, hop_seconds=settings.hop_seconds
+    )
