@@ -94,22 +94,52 @@ def merge(parts: Iterable[Bins]) -> Bins:
     )
 
 
-def coarsen(bins: Bins, q: int) -> Bins:
-    """Join neighbouring bins until each holds at least q rows; a smaller remainder joins the last bin."""
+def extend(bins: Bins, rows: Mapping[str, NDArray[np.floating]], q: int) -> Bins:
+    """Append N rows in arrival order: they fill the last bin up to q, then new bins.
+
+    `extend(from_rows(a, q), b, q)` equals `from_rows(a + b, q)` up to rounding. Raises BinsError where columns differ.
+    """
     if len(bins.count) == 0:
+        return from_rows(rows, q)
+    room = max(0, q - int(bins.count[-1]))
+    if room == 0:
+        return merge([bins, from_rows(rows, q)])
+    head = from_rows({name: values[:room] for name, values in rows.items()}, q)
+    tail = from_rows({name: values[room:] for name, values in rows.items()}, q)
+    last = merge([_part(bins, len(bins.count) - 1, len(bins.count)), head])
+    return merge([_part(bins, 0, len(bins.count) - 1), _join(last, np.zeros(1, np.intp)), tail])
+
+
+def halve(bins: Bins) -> Bins:
+    """Join neighbouring bins in pairs: what `from_rows` with twice the q would have given."""
+    return _join(bins, np.arange(0, len(bins.count), 2)) if len(bins.count) else bins
+
+
+def level(bins: Bins, k: int) -> Bins:
+    """Join neighbouring bins into exactly min(k, K) bins whose rows are as equal as whole bins allow.
+
+    Two sides levelled to the same number of bins can be compared by permuting bins even where the bins of one are
+    noisier: with equal numbers the permuted difference of means has the variance of the true one.
+    """
+    k = min(k, len(bins.count))
+    if k == len(bins.count):
         return bins
-    starts, held = [0], 0
-    for index, rows in enumerate(bins.count):
-        if held >= q:
-            starts.append(index)
-            held = 0
-        held += int(rows)
-    if held < q and len(starts) > 1:
-        starts.pop()
-    at = np.asarray(starts)
+    ends = np.cumsum(bins.count)
+    ideal = np.searchsorted(ends, ends[-1] * np.arange(k) / k, side="right")
+    order = np.arange(k)
+    # at least one bin in each group, from the left and from the right
+    starts = np.maximum.accumulate(np.maximum(ideal, order) - order) + order
+    return _join(bins, np.minimum(starts, len(bins.count) - k + order))
+
+
+def _part(bins: Bins, start: int, stop: int) -> Bins:
+    return Bins(bins.count[start:stop], {name: sums[start:stop] for name, sums in bins.columns.items()})
+
+
+def _join(bins: Bins, starts: NDArray[np.intp]) -> Bins:
     return Bins(
-        np.add.reduceat(bins.count, at).astype(np.int32),
-        {name: np.add.reduceat(sums, at, axis=0) for name, sums in bins.columns.items()},
+        np.add.reduceat(bins.count, starts).astype(np.int32),
+        {name: np.add.reduceat(sums, starts, axis=0) for name, sums in bins.columns.items()},
     )
 
 

@@ -1,0 +1,135 @@
+"""Windows, and what is known of one: summaries by modality and labelled answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from migrations.schema import bins as schema_bins
+from migrations.schema.bins import EMPTY, Bins
+
+FUSED = "fused"  # the summary of the fused embedding and the prediction, beside those of the inputs
+
+
+class IncomparableError(ValueError):
+    """Two summaries must not be compared or merged; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """The rows produced from `start` up to, not including, `end`; both aware of their time zone."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("a window's times need a time zone")
+        if self.end <= self.start:
+            raise ValueError(f"a window must end after it starts: {self.start} to {self.end}")
+
+    @property
+    def length(self) -> timedelta:
+        """How long the window is."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summary:
+    """What was added up of one modality: `counts` of rows by status or route, and `bins` of the usable rows.
+
+    `fingerprint` names the encoder and feature map the bins were made with; it is empty only where there are none.
+    """
+
+    modality: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    bins: Bins = EMPTY
+    fingerprint: str = ""
+
+
+def merge(modality: str, parts: Iterable[Summary]) -> Summary:
+    """The summary of all parts' rows: counts add, bins concatenate in the order given. No parts: an empty summary.
+
+    Raises IncomparableError where parts are of another modality, or of different fingerprints.
+    """
+    kept = list(parts)
+    if strangers := {part.modality for part in kept} - {modality}:
+        raise IncomparableError(f"summaries of {sorted(strangers)} cannot be merged into one of {modality!r}")
+    fingerprints = {part.fingerprint for part in kept if part.fingerprint}
+    if len(fingerprints) > 1:
+        raise IncomparableError(f"summaries of {modality!r} come from different encoders: {sorted(fingerprints)}")
+    counts: Counter[str] = Counter()
+    for part in kept:
+        counts.update(part.counts)
+    joined = schema_bins.merge(part.bins for part in kept)
+    return Summary(modality, dict(counts), joined, fingerprints.pop() if fingerprints else "")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """N answers whose truth is known: `confidence` (N,) in [0, 1], `correct` (N,) bool.
+
+    `pattern` (N,) tells which modalities each was answered from (the route), or is None where it is not known.
+    Raises ValueError on values outside these.
+    """
+
+    confidence: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+    pattern: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {
+            len(self.confidence),
+            len(self.correct),
+            len(self.confidence if self.pattern is None else self.pattern),
+        }
+        if len(lengths) > 1:
+            raise ValueError(f"labelled rows disagree about their number: {sorted(lengths)}")
+        if not np.all((self.confidence >= 0) & (self.confidence <= 1)):
+            raise ValueError("confidences must lie in [0, 1]; NaN is not one")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A model version's baseline: `summaries` by modality, how often it was right, and names of columns.
+
+    `accuracy` is the share right of `labelled` validation rows, None where it is not known. `names` maps a modality
+    to its quality statistics, in the order of the bins' `quality` column.
+    """
+
+    baseline_id: int
+    model_version: str
+    summaries: Mapping[str, Summary]
+    class_names: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    accuracy: float | None = None
+    labelled: int = 0
+
+    @classmethod
+    def from_facts(
+        cls, baseline_id: int, model_version: str, facts: Mapping[str, Any], summaries: Iterable[Summary]
+    ) -> Reference:
+        """From what is stored: the facts that the baseline was registered with, and its summaries."""
+        return cls(
+            baseline_id,
+            model_version,
+            {summary.modality: summary for summary in summaries},
+            tuple(facts.get("class_names", ())),
+            {modality: tuple(names) for modality, names in facts.get("quality", {}).items()},
+            facts.get("accuracy"),
+            int(facts.get("labelled", 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All that is judged at once: a window's `summaries` by modality and, where labels came, the `labelled` rows."""
+
+    summaries: Mapping[str, Summary]
+    labelled: Labelled | None = None
