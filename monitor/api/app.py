@@ -1,0 +1,84 @@
+"""The web application: API, health and status page."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version as package_version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.middleware.gzip import GZipMiddleware
+from sqlalchemy import Engine
+
+from monitor.api import health, problems, routes
+from monitor.api.context import Context, Targets
+from monitor.domain.clock import Clock, SystemClock
+from monitor.storage.views.models import Timing
+from monitor.web import page
+
+# Nothing from another host, no inline script or style, no frames.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def create_app(
+    engine: Engine,
+    *,
+    model: str,
+    slot_seconds: int,
+    hop_seconds: int,
+    window_seconds: int,
+    availability_window_seconds: int | None = None,
+    grace_seconds: float = 0,
+    targets: Targets | None = None,
+    clock: Clock | None = None,
+) -> FastAPI:
+    """The application for one model. It only reads, each request in one read-only transaction with a deadline.
+
+    The seconds are those the monitor judges by (an availability window is one hop unless given); `targets` is what
+    the page holds the model to.
+    """
+    version = package_version("fusionwatch")
+    app = FastAPI(
+        title="fusionwatch",
+        version=version,
+        summary="How a multimodal model is: modalities, drift, calibration, alerts and retraining.",
+        docs_url=None,  # both viewers load their scripts from another host
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.context = Context(
+        engine=engine,
+        model=model,
+        timing=Timing(
+            slot_seconds=slot_seconds,
+            hop_seconds=hop_seconds,
+            window_seconds=window_seconds,
+            availability_window_seconds=availability_window_seconds or hop_seconds,
+            grace_seconds=grace_seconds,
+        ),
+        targets=targets or Targets(),
+        clock=clock or SystemClock(),
+        version=version,
+    )
+    problems.install(app)
+    app.include_router(routes.router)
+    app.include_router(health.router)
+    page.install(app)
+    health.install_metrics(app, version)
+    app.middleware("http")(_secured)
+    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    return app
+
+
+async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    response.headers.update(SECURITY_HEADERS)
+    if request.url.path.startswith("/v1/") or request.url.path == "/":
+        response.headers["Cache-Control"] = "no-store"
+    return response

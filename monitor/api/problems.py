@@ -1,0 +1,89 @@
+"""Errors as problem details (RFC 9457): one shape for whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+log = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """A problem: `title` is the same for each of a kind, `detail` says what was wrong this time."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[str] | None = Field(default=None, description="each parameter that is wrong, and what is allowed")
+
+
+_EXAMPLE = {
+    "type": "about:blank",
+    "title": "Unprocessable Content",
+    "status": 422,
+    "detail": "1 parameter is wrong",
+    "errors": ["query minutes: Input should be less than or equal to 10080"],
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"description": words, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "example": example}}}
+    for code, words, example in (
+        (422, "a parameter is wrong", _EXAMPLE),
+        (
+            503,
+            "the database does not answer",
+            {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "the database is away"},
+        ),
+    )
+}
+
+
+def problem(status: int, detail: str, errors: list[str] | None = None) -> JSONResponse:
+    """A problem as a response."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    return JSONResponse(body.model_dump(exclude_none=True), status, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(PoolTimeoutError, _database_away)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [f"{' '.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+    plural = "s are" if len(errors) > 1 else " is"
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{len(errors)} parameter{plural} wrong", errors)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else f"no {request.url.path} here"
+    response = problem(error.status_code, detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _database_away(_request: Request, error: Exception) -> JSONResponse:
+    # the driver's text may hold the host's name and statement: it belongs in the log, not in an answer
+    log.warning("the database did not answer: %s", error)
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer in time; try again shortly")
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error; the log has its traceback")

@@ -1,0 +1,106 @@
+"""The JSON API under /v1: all of it reads only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Query
+
+from monitor.api.context import Cursor, Limit, Minutes, Name, Reading, Shown
+from monitor.api.examples import example
+from monitor.api.problems import RESPONSES
+from monitor.storage.views import findings as finding_views
+from monitor.storage.views import traffic as traffic_views
+from monitor.storage.views import work as work_views
+from monitor.storage.views.models import (
+    AlertView,
+    Calibration,
+    DeadLetters,
+    EventView,
+    FindingDetail,
+    FindingView,
+    JobView,
+    Overview,
+    Page,
+    Series,
+    TrafficSeries,
+    VerdictName,
+)
+from monitor.storage.views.work import AlertState
+
+router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
+
+
+@router.get("/overview", responses=example("overview"))
+def overview(shown: Shown, connection: Reading) -> Overview:
+    """How the model is now: the sentence, and the facts that it is made from."""
+    return shown.overview(connection)
+
+
+@router.get("/series", responses=example("series"))
+def series(
+    shown: Shown, connection: Reading, minutes: Minutes = 60, detector: Name = None, modality: Name = None
+) -> list[Series]:
+    """Values, thresholds and verdicts over time of each detector and modality."""
+    period = shown.period(minutes)
+    return finding_views.series(connection, shown.model, period, detector=detector, modality=modality)
+
+
+@router.get("/traffic", responses=example("traffic"))
+def traffic(shown: Shown, connection: Reading, minutes: Minutes = 60) -> TrafficSeries:
+    """Requests by route and modality rows by status over time."""
+    return traffic_views.traffic_series(connection, shown.model, shown.aligned(minutes), shown.timing.slot_seconds)
+
+
+@router.get("/findings", responses=example("findings"))
+def findings(
+    shown: Shown,
+    connection: Reading,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    detector: Name = None,
+    modality: Name = None,
+    verdict: Annotated[VerdictName | None, Query()] = None,
+) -> Page[FindingView]:
+    """Findings, newest first."""
+    return finding_views.findings_page(
+        connection, shown.model, limit=limit, cursor=cursor, detector=detector, modality=modality, verdict=verdict
+    )
+
+
+@router.get("/findings/{finding_id}", responses=example("finding"))
+def finding(connection: Reading, finding_id: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> FindingDetail:
+    """One finding with all that its detector kept."""
+    if (found := finding_views.finding(connection, finding_id)) is None:
+        raise HTTPException(404, f"there is no finding {finding_id}")
+    return found
+
+
+@router.get("/alerts", responses=example("alerts"))
+def alerts(connection: Reading, state: AlertState = "any", limit: Limit = 50, cursor: Cursor = None) -> Page[AlertView]:
+    """Alerts, newest first; `open` means pending or firing."""
+    return work_views.alerts_page(connection, state=state, limit=limit, cursor=cursor)
+
+
+@router.get("/jobs", responses=example("jobs"))
+def jobs(shown: Shown, connection: Reading, limit: Limit = 50, cursor: Cursor = None) -> Page[JobView]:
+    """Retrain jobs, newest first."""
+    return work_views.jobs_page(connection, shown.model, limit=limit, cursor=cursor)
+
+
+@router.get("/history", responses=example("history"))
+def history(connection: Reading, limit: Limit = 50, cursor: Cursor = None) -> Page[EventView]:
+    """The audit log: who promoted, rejected or changed what, newest first."""
+    return work_views.history_page(connection, limit=limit, cursor=cursor)
+
+
+@router.get("/calibration", responses=example("calibration"))
+def calibration(shown: Shown, connection: Reading, minutes: Minutes = 1440) -> Calibration:
+    """Accuracy, calibration error and reliability bins of the champion over labels received in these minutes."""
+    return shown.calibration(connection, minutes)
+
+
+@router.get("/dead-letters", responses=example("dead_letters"))
+def dead_letters(shown: Shown, connection: Reading, minutes: Minutes = 1440) -> DeadLetters:
+    """Refused messages by reason; their original bytes are in the dead-letter topic."""
+    return traffic_views.dead_letters_by_reason(connection, shown.period(minutes))

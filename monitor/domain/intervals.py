@@ -1,0 +1,22 @@
+"""Intervals for shares."""
+
+from __future__ import annotations
+
+import math
+
+# Two-sided 95%.
+Z95 = 1.959963984540054
+
+
+def wilson(successes: int, trials: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval for a share, (low, high) within [0, 1].
+
+    Unlike the plain normal interval it keeps its coverage near 0 and 1 and for few trials. Raises ValueError unless
+    0 ≤ successes ≤ trials and trials > 0. Source: Wilson (1927), JASA 22:209.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes in {trials} trials is no share")
+    share = successes / trials
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    centre, scale = share + z * z / (2 * trials), 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

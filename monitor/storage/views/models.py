@@ -1,0 +1,261 @@
+"""What people are shown, as frozen models: the API's wire format and the page's input. Shares are 0-1, times UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitor.domain.reliability import ReliabilityBin
+
+Item = TypeVar("Item")
+VerdictName = Literal["ok", "drift", "insufficient", "no_data", "no_baseline"]
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class Page(_Read, Generic[Item]):
+    """Some items, newest first, and where to go on: pass `next_cursor` as `cursor`; null at the end."""
+
+    items: list[Item]
+    next_cursor: int | None = None
+
+
+class Period(_Read):
+    """From `start` up to, not including, `end`."""
+
+    start: datetime
+    end: datetime
+
+
+class Timing(_Read):
+    """How time is cut, in seconds: summaries by slot; a window ends every hop and is judged `grace_seconds` later."""
+
+    slot_seconds: int
+    hop_seconds: int
+    window_seconds: int
+    availability_window_seconds: int
+    grace_seconds: float
+
+
+class Champion(_Read):
+    """The model version that answers, since when, and what it is compared with."""
+
+    version: str
+    family: str
+    since: datetime
+    class_names: list[str]
+    modalities: list[str]
+    baseline_id: int | None = Field(description="null: nothing to compare with, every drift verdict is no_baseline")
+    baseline_origin: str | None
+    baseline_facts: dict[str, Any]
+
+
+class ModalityNow(_Read):
+    """One modality over the last window: how many requests had it, with Wilson's 95% interval."""
+
+    modality: str
+    rows: int
+    counts: dict[str, int] = Field(description="rows by status: present, missing, corrupt, rejected, stale")
+    share: float | None = Field(description="share present; null where rows is 0")
+    low: float | None
+    high: float | None
+    last_seen: datetime | None = Field(description="end of the last slot that had it, within a day")
+    verdict: VerdictName = Field(description="of the newest availability finding; no_data where there is none")
+
+
+class Traffic(_Read):
+    """Answered requests over the last window."""
+
+    requests: int
+    per_second: float
+    degraded: int = Field(description="answered without all modalities, by a fallback route")
+    routes: dict[str, int]
+
+
+class Latency(_Read):
+    """Worker time per request in milliseconds, over the newest `sample` requests of the window."""
+
+    sample: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class FindingView(_Read):
+    """One detector's verdict on one window. `value` is in the detector's own unit."""
+
+    finding_id: int
+    model_version: str
+    detector: str
+    modality: str
+    window_start: datetime
+    window_end: datetime
+    verdict: VerdictName
+    value: float | None
+    p_value: float | None
+    effect: float | None
+    interval_low: float | None
+    interval_high: float | None
+    threshold: float | None
+    n_reference: int
+    n_current: int
+    baseline_id: int | None
+    explanation: str
+
+
+class FindingDetail(FindingView):
+    """A finding with all that its detector kept."""
+
+    revision: int
+    details: dict[str, Any]
+
+
+class Point(_Read):
+    """A series at one window's end."""
+
+    at: datetime
+    value: float | None
+    threshold: float | None
+    low: float | None
+    high: float | None
+    verdict: VerdictName
+    finding_id: int
+
+
+class Series(_Read):
+    """One detector on one modality over time, oldest first."""
+
+    detector: str
+    modality: str
+    points: list[Point]
+
+
+class TrafficPoint(_Read):
+    """Counts over one bucket of time: requests by route, and each modality's rows by status."""
+
+    at: datetime
+    routes: dict[str, int]
+    modalities: dict[str, dict[str, int]]
+
+
+class TrafficSeries(_Read):
+    """Requests over time in buckets of equal width, oldest first; buckets without requests are left out."""
+
+    bucket_seconds: int
+    points: list[TrafficPoint]
+
+
+class AlertView(_Read):
+    """An alert as it stands. `since` is when its condition was first seen."""
+
+    alert_id: int
+    alertname: str
+    severity: Literal["page", "ticket"]
+    modality: str
+    state: Literal["pending", "firing", "resolved"]
+    since: datetime
+    firing_since: datetime | None
+    resolved_at: datetime | None
+    inhibited_by: str | None
+    detector: str | None
+    finding_id: int | None
+    labels: dict[str, Any]
+    annotations: dict[str, Any]
+
+
+class JobView(_Read):
+    """A retrain job: what it was asked, how far it is, what came of it."""
+
+    job_id: int
+    state: Literal["queued", "running", "trained", "promoted", "rejected", "failed", "cancelled"]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deadline: datetime
+    attempts: int
+    spec: dict[str, Any]
+    progress: dict[str, Any]
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class EventView(_Read):
+    """One row of the audit log."""
+
+    audit_id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    details: dict[str, Any]
+
+
+class DeadLetterReason(_Read):
+    """Refused messages of one reason: how many, the last one, and what was said of it."""
+
+    error_code: str
+    count: int
+    last_at: datetime
+    last_detail: str
+
+
+class DeadLetters(_Read):
+    """Refused messages of a period by reason, the most frequent first."""
+
+    period: Period
+    total: int
+    reasons: list[DeadLetterReason]
+
+
+class Calibration(_Read):
+    """Confidence against truth over the champion's newest labelled answers.
+
+    `verdict` is insufficient under `minimum_labels`, no_data without any; else that of the newest calibration finding.
+    """
+
+    model_version: str | None
+    period: Period
+    labelled: int
+    minimum_labels: int
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    mean_confidence: float | None
+    ece: float | None = Field(description="debiased expected calibration error, equal-mass bins")
+    ece_target: float
+    verdict: VerdictName
+    bins: list[ReliabilityBin]
+
+
+class Facts(_Read):
+    """All that the page's first sentence is made from."""
+
+    now: datetime
+    model: str
+    window: Period = Field(description="the availability window that traffic, latency and modalities are counted in")
+    timing: Timing
+    champion: Champion | None
+    traffic: Traffic
+    latency: Latency
+    modalities: list[ModalityNow]
+    checks: list[FindingView] = Field(description="the newest finding of each detector and modality")
+    last_evaluated: datetime | None = Field(description="end of the newest window that the monitor judged")
+    alerts: list[AlertView] = Field(description="pending and firing, pages first")
+    active_job: JobView | None
+
+
+class Sentence(_Read):
+    """How the model is, in words. `todo` says what to do, where there is something to do."""
+
+    mood: Literal["well", "notice", "problem", "unknown"]
+    text: str
+    todo: str | None = None
+
+
+class Overview(Facts):
+    """The facts and the sentence made from them."""
+
+    sentence: Sentence

@@ -1,0 +1,109 @@
+"""Alerts, jobs, the champion, and the audit log."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Select, case, select
+
+from migrations.schema.monitoring import alerts, audit_log, baselines, findings, jobs, model_aliases, model_versions
+from monitor.storage.views.models import AlertView, Champion, EventView, JobView, Page
+
+MAX_OPEN = 100
+AlertState = Literal["open", "pending", "firing", "resolved", "any"]
+ACTIVE = ("queued", "running", "trained")
+
+
+def champion(connection: Connection, model: str) -> Champion | None:
+    """The version that answers, with its baseline, or None before a worker has registered one."""
+    version = model_versions.c
+    row = connection.execute(
+        select(
+            version.version,
+            version.family,
+            model_aliases.c.updated_at.label("since"),
+            version.class_names,
+            version.modalities,
+            baselines.c.baseline_id,
+            baselines.c.origin.label("baseline_origin"),
+            baselines.c.facts.label("baseline_facts"),
+        )
+        .select_from(model_aliases)
+        .join(model_versions, version.version == model_aliases.c.version)
+        .outerjoin(baselines, baselines.c.model_version == version.version)
+        .where(model_aliases.c.model == model, model_aliases.c.alias == "champion")
+    )
+    found = row.mappings().one_or_none()
+    if found is None:
+        return None
+    return Champion.model_validate({**found, "baseline_facts": found["baseline_facts"] or {}})
+
+
+def open_alerts(connection: Connection) -> list[AlertView]:
+    """Pending and firing alerts: firing before pending, pages before tickets, the oldest first."""
+    query = (
+        _alerts()
+        .where(alerts.c.state != "resolved")
+        .order_by(
+            case((alerts.c.state == "firing", 0), else_=1),
+            case((alerts.c.severity == "page", 0), else_=1),
+            alerts.c.pending_since,
+            alerts.c.alert_id,
+        )
+        .limit(MAX_OPEN)
+    )
+    return [AlertView.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def alerts_page(connection: Connection, *, state: AlertState, limit: int, cursor: int | None = None) -> Page[AlertView]:
+    """Alerts newest first, those with a smaller id than `cursor`."""
+    query = _alerts()
+    if state == "open":
+        query = query.where(alerts.c.state != "resolved")
+    elif state != "any":
+        query = query.where(alerts.c.state == state)
+    if cursor is not None:
+        query = query.where(alerts.c.alert_id < cursor)
+    rows = connection.execute(query.order_by(alerts.c.alert_id.desc()).limit(limit + 1)).mappings().all()
+    items = [AlertView.model_validate(dict(row)) for row in rows[:limit]]
+    return Page(items=items, next_cursor=items[-1].alert_id if len(rows) > limit else None)
+
+
+def _alerts() -> Select[*tuple[Any, ...]]:
+    shown = [alerts.c[name] for name in AlertView.model_fields if name not in ("since", "detector")]
+    return (
+        select(*shown, alerts.c.pending_since.label("since"), findings.c.detector)
+        .select_from(alerts)
+        .outerjoin(findings, findings.c.finding_id == alerts.c.finding_id)
+    )
+
+
+def active_job(connection: Connection, model: str) -> JobView | None:
+    """The job under way; the schema allows one for each model."""
+    query = _jobs(model).where(jobs.c.state.in_(ACTIVE)).limit(1)
+    row = connection.execute(query).mappings().one_or_none()
+    return JobView.model_validate(dict(row)) if row else None
+
+
+def jobs_page(connection: Connection, model: str, *, limit: int, cursor: int | None = None) -> Page[JobView]:
+    """Jobs newest first, those with a smaller id than `cursor`."""
+    query = _jobs(model)
+    if cursor is not None:
+        query = query.where(jobs.c.job_id < cursor)
+    rows = connection.execute(query.order_by(jobs.c.job_id.desc()).limit(limit + 1)).mappings().all()
+    items = [JobView.model_validate(dict(row)) for row in rows[:limit]]
+    return Page(items=items, next_cursor=items[-1].job_id if len(rows) > limit else None)
+
+
+def _jobs(model: str) -> Select[*tuple[Any, ...]]:
+    return select(*[jobs.c[name] for name in JobView.model_fields]).where(jobs.c.model == model)
+
+
+def history_page(connection: Connection, *, limit: int, cursor: int | None = None) -> Page[EventView]:
+    """The audit log newest first, rows with a smaller id than `cursor`."""
+    query = select(*[audit_log.c[name] for name in EventView.model_fields])
+    if cursor is not None:
+        query = query.where(audit_log.c.audit_id < cursor)
+    rows = connection.execute(query.order_by(audit_log.c.audit_id.desc()).limit(limit + 1)).mappings().all()
+    items = [EventView.model_validate(dict(row)) for row in rows[:limit]]
+    return Page(items=items, next_cursor=items[-1].audit_id if len(rows) > limit else None)

@@ -1,0 +1,83 @@
+"""The status page: rendered here, made live by the same request repeated from the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from sqlalchemy import Connection
+
+from monitor.api.context import Context, Reading, Shown
+from monitor.storage.views.traffic import dead_letters_by_reason, traffic_series
+from monitor.storage.views.work import alerts_page, history_page, jobs_page
+from monitor.web import plots, words
+
+HERE = Path(__file__).parent
+STRIP_MINUTES = 60
+STRIP_BUCKETS = 90
+DEAD_LETTER_MINUTES = 24 * 60
+RECENT = 12
+router = APIRouter(include_in_schema=False)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["words"] = words
+    environment.filters.update(
+        share=words.share, number=words.number, count=words.count, modality=words.modality, listed=words.listed
+    )
+    return environment
+
+
+_templates = _environment()
+
+
+@router.get("/")
+def status_page(shown: Shown, connection: Reading) -> HTMLResponse:
+    """The whole page. A browser that keeps it open asks for it again and takes over the parts that changed."""
+    return HTMLResponse(_templates.get_template("status.html").render(page_data(shown, connection)))
+
+
+def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
+    """All that the template shows."""
+    overview = shown.overview(connection)
+    hour = shown.aligned(STRIP_MINUTES)
+    traffic = traffic_series(connection, shown.model, hour, shown.timing.slot_seconds, STRIP_BUCKETS)
+    calibration = shown.calibration(connection, shown.targets.label_minutes)
+    recent = alerts_page(connection, state="resolved", limit=RECENT)
+    return {
+        "o": overview,
+        "now": overview.now,
+        "targets": shown.targets,
+        "version": shown.version,
+        "vocabulary": words.vocabulary(),
+        "strips": {
+            each.modality: plots.presence_cells(traffic, each.modality, hour, shown.targets.availability)
+            for each in overview.modalities
+        },
+        "strip_width": plots.STRIP_WIDTH,
+        "strip_height": plots.STRIP_HEIGHT,
+        "calibration": calibration,
+        "marks": plots.reliability_marks(calibration.bins),
+        "side": plots.SIDE,
+        "resolved": recent.items,
+        "jobs": jobs_page(connection, shown.model, limit=RECENT).items,
+        "history": history_page(connection, limit=RECENT).items,
+        "dead_letters": dead_letters_by_reason(connection, shown.period(DEAD_LETTER_MINUTES)),
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Serve the page and its static files."""
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

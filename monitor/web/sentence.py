@@ -1,0 +1,209 @@
+"""How the model is, in one sentence: the first thing that anyone reads. A pure function of the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from monitor.storage.views.models import AlertView, Facts, FindingView, Sentence
+from monitor.web.words import clock_time, detector, listed, modality, share
+
+# The monitor counts as asleep when so many hops have passed since a window that it should have judged.
+MISSED_HOPS = 3
+
+
+def describe(facts: Facts) -> Sentence:
+    """The most important thing that is true, and what to do about it.
+
+    Order: what makes the rest meaningless (no model, no requests, a sleeping monitor), firing alerts, checks out of
+    bounds that are no alert yet, checks that cannot be made; only then that all is well. What could not be judged is
+    never called well.
+    """
+    for look in (_no_model, _no_traffic, _asleep, _alerts, _drifting, _unjudged):
+        if (found := look(facts)) is not None:
+            return found
+    return _well(facts)
+
+
+def _no_model(facts: Facts) -> Sentence | None:
+    if facts.champion is not None:
+        return None
+    return Sentence(
+        mood="unknown",
+        text=f"No model named “{facts.model}” answers yet.",
+        todo="Start a worker with a checkpoint folder: it registers the model and its baseline here.",
+    )
+
+
+def _no_traffic(facts: Facts) -> Sentence | None:
+    if facts.traffic.requests:
+        return None
+    seen = [each.last_seen for each in facts.modalities if each.last_seen is not None]
+    if not seen:
+        return Sentence(
+            mood="unknown",
+            text="No requests have arrived within a day.",
+            todo="Send one to the request topic, and see that the worker is running and ready.",
+        )
+    return Sentence(
+        mood="problem",
+        text=f"Requests stopped at {clock_time(max(seen), facts.now)}.",
+        todo="Look whether producers send, whether the worker is ready, and at its consumer lag.",
+    )
+
+
+def _asleep(facts: Facts) -> Sentence | None:
+    last = facts.last_evaluated
+    if last is None:
+        return Sentence(
+            mood="unknown",
+            text="Requests are answered, but no window has been judged yet.",
+            todo=f"The first verdicts come after {facts.timing.window_seconds} s; see that the monitor is running.",
+        )
+    if facts.now - last <= timedelta(seconds=facts.timing.grace_seconds + MISSED_HOPS * facts.timing.hop_seconds):
+        return None
+    return Sentence(
+        mood="problem",
+        text=f"Nobody is watching: the monitor last judged a window at {clock_time(last, facts.now)}.",
+        todo="Start the monitor, or look in its log; what follows is as old as that.",
+    )
+
+
+def _alerts(facts: Facts) -> Sentence | None:
+    firing = [alert for alert in facts.alerts if alert.state == "firing" and not alert.inhibited_by]
+    if not firing:
+        return None
+    first, others = firing[0], len(firing) - 1
+    say = _PHRASES.get(first.detector or "", _by_summary)
+    text = say(first, facts)
+    if others:
+        text += f" {others} more alert{'s' if others > 1 else ''} firing."
+    return Sentence(mood="problem", text=text + _retraining(facts), todo=_todo(first))
+
+
+def _todo(alert: AlertView) -> str | None:
+    for key in ("action", "todo", "runbook", "runbook_url"):
+        if value := alert.annotations.get(key):
+            return str(value)
+    return None
+
+
+def _availability(alert: AlertView, facts: Facts) -> str:
+    since = _since(alert, facts)
+    now = next((each for each in facts.modalities if each.modality == alert.modality), None)
+    name = modality(alert.modality)
+    if now is None or now.share is None:
+        return f"{name} feed is failing {since}."
+    if now.share == 0:
+        others = [each.modality.replace("_", " ") for each in facts.modalities if each.share and each is not now]
+        goes_on = f"; answers go on from {listed(others)}" if facts.traffic.degraded and others else ""
+        return f"{name} feed is down {since}{goes_on}."
+    if now.verdict == "ok":
+        return f"{name} feed is back ({share(now.share)} of requests have it); its alert, open {since}, is closing."
+    return f"{name} feed is failing {since}: {share(1 - now.share)} of requests lack it."
+
+
+def _embedding(alert: AlertView, facts: Facts) -> str:
+    return f"{modality(alert.modality)} inputs have drifted away from the baseline {_since(alert, facts)}."
+
+
+def _pairing(alert: AlertView, facts: Facts) -> str:
+    names = alert.modality.split("+") if "+" in alert.modality else [each.modality for each in facts.modalities]
+    return f"{listed(names).capitalize()} no longer belong together {_since(alert, facts)}."
+
+
+def _class_mix(alert: AlertView, facts: Facts) -> str:
+    return f"The mix of predicted classes has moved {_since(alert, facts)}."
+
+
+def _agreement(alert: AlertView, facts: Facts) -> str:
+    return f"Modalities contradict each other more than they should {_since(alert, facts)}."
+
+
+def _calibration(alert: AlertView, facts: Facts) -> str:
+    return f"Confidence no longer matches how often answers are right {_since(alert, facts)}."
+
+
+def _accuracy(alert: AlertView, facts: Facts) -> str:
+    return f"By its labels the model is right less often {_since(alert, facts)}."
+
+
+def _silence(alert: AlertView, facts: Facts) -> str:
+    return f"No predictions are being logged {_since(alert, facts)}."
+
+
+def _baseline(_alert: AlertView, _facts: Facts) -> str:
+    return "The model that answers has no baseline, so no drift can be seen."
+
+
+def _by_summary(alert: AlertView, facts: Facts) -> str:
+    summary = str(alert.annotations.get("summary") or f"{alert.alertname} on {alert.modality}").rstrip(".")
+    return f"{summary}, {_since(alert, facts)}."
+
+
+_PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
+    "availability": _availability,
+    "embedding_mmd": _embedding,
+    "embedding_mmd_exact": _embedding,
+    "embedding_kl": _embedding,
+    "pairing": _pairing,
+    "class_drift": _class_mix,
+    "agreement": _agreement,
+    "calibration": _calibration,
+    "accuracy": _accuracy,
+    "silence": _silence,
+    "baseline": _baseline,
+}
+
+
+def _since(alert: AlertView, facts: Facts) -> str:
+    return f"since {clock_time(alert.since, facts.now)}"
+
+
+def _drifting(facts: Facts) -> Sentence | None:
+    moved = [check for check in facts.checks if check.verdict == "drift"]
+    if not moved:
+        return None
+    return Sentence(
+        mood="notice",
+        text=f"{_checks(moved)} out of bounds in the last window; no alert is firing." + _retraining(facts),
+        todo="Nothing yet: an alert fires when it lasts.",
+    )
+
+
+def _unjudged(facts: Facts) -> Sentence | None:
+    for verdict, why, todo in (
+        (
+            "no_baseline",
+            "there is no baseline to compare with",
+            "Give the model a baseline; its checkpoint brings one.",
+        ),
+        ("no_data", "the last window has no data for it", "Look at the modality’s feed, or at the labels for quality."),
+    ):
+        lacking = [check for check in facts.checks if check.verdict == verdict]
+        if lacking:
+            return Sentence(mood="notice", text=f"{_checks(lacking)} not judged: {why}.", todo=todo)
+    return None
+
+
+def _checks(found: list[FindingView]) -> str:
+    names = [f"{modality(check.modality)} {detector(check.detector).name.lower()}" for check in found[:3]]
+    if len(found) > 3:
+        names.append(f"{len(found) - 3} more checks")
+    return f"{listed(names)} {'are' if len(found) > 1 else 'is'}"
+
+
+def _well(facts: Facts) -> Sentence:
+    rate = facts.traffic.per_second
+    shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    weak = sum(check.verdict == "insufficient" for check in facts.checks)
+    judged = len(facts.checks) - weak
+    doubt = f" {weak} could not be judged for want of data." if weak else ""
+    start = "All is well" if judged else "Nothing looks wrong, but nothing could be judged yet"
+    checks = f"{judged} check{'s' if judged != 1 else ''} ok"
+    text = f"{start}: {shown} requests/s, no alert firing, {checks}.{doubt}{_retraining(facts)}"
+    return Sentence(mood="well" if judged else "unknown", text=text)
+
+
+def _retraining(facts: Facts) -> str:
+    return " A retrain is under way." if facts.active_job else ""

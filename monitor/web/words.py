@@ -1,0 +1,138 @@
+"""Names and numbers as people read them. Every verdict has a word and a shape as well as a colour."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+
+class Sign(NamedTuple):
+    """How a state is shown: its word, the name of its shape (a symbol of the page's sprite) and of its colour."""
+
+    word: str
+    shape: str
+    tone: str
+
+
+class Detector(NamedTuple):
+    """A detector's name in words, what its value is, and how to write that value: `share` or `number`."""
+
+    name: str
+    unit: str
+    style: str = "number"
+
+
+VERDICTS = {
+    "ok": Sign("ok", "check", "good"),
+    "drift": Sign("drift", "diamond", "bad"),
+    "insufficient": Sign("not enough data", "half", "unsure"),
+    "no_data": Sign("no data", "ring", "unsure"),
+    "no_baseline": Sign("no baseline", "dashed", "unsure"),
+}
+# The same word for every detector would mislead: a modality is not drifting but failing.
+AVAILABILITY_BREACH = Sign("failing", "diamond", "bad")
+
+ALERT_STATES = {
+    "pending": Sign("pending", "half", "unsure"),
+    "firing": Sign("firing", "diamond", "bad"),
+    "resolved": Sign("resolved", "check", "good"),
+}
+JOB_STATES = {
+    "queued": Sign("queued", "ring", "unsure"),
+    "running": Sign("training", "half", "unsure"),
+    "trained": Sign("at the gate", "half", "unsure"),
+    "promoted": Sign("promoted", "check", "good"),
+    "rejected": Sign("rejected", "dashed", "unsure"),
+    "failed": Sign("failed", "diamond", "bad"),
+    "cancelled": Sign("cancelled", "ring", "unsure"),
+}
+DETECTORS = {
+    "availability": Detector("Availability", "share of requests that have it", "share"),
+    "embedding_mmd": Detector("Embedding drift", "aggregated MMD against the baseline"),
+    "embedding_mmd_exact": Detector("Embedding drift, exact", "MMD² against the baseline"),
+    "embedding_kl": Detector("Embedding KL", "KL divergence in nats"),
+    "class_drift": Detector("Class mix", "KL divergence in nats"),
+    "pairing": Detector("Pairing", "shift of the pairing score"),
+    "agreement": Detector("Agreement", "share in which all heads agree", "share"),
+    "calibration": Detector("Calibration", "expected calibration error", "share"),
+    "accuracy": Detector("Accuracy", "share of labelled answers that are right", "share"),
+    "silence": Detector("Stream", "requests in the window"),
+    "baseline": Detector("Baseline", "1 where there is one"),
+    "quality": Detector("Quality statistics", "largest standardised shift"),
+}
+MODALITIES = {"all": "The stream", "fused": "Fused", "image+text": "Image and text"}
+DEAD_LETTER_HINT = "the original bytes and headers are in the dead-letter topic"
+
+
+def detector(name: str) -> Detector:
+    """A detector's words; one that is not known here is shown by its own name."""
+    return DETECTORS.get(name) or Detector(name.replace("_", " ").capitalize(), "")
+
+
+def modality(name: str) -> str:
+    """A modality's name at the start of a sentence, e.g. `Image and text`."""
+    return MODALITIES.get(name) or name.replace("+", " and ").replace("_", " ").capitalize()
+
+
+def verdict(name: str, of: str = "") -> Sign:
+    """How a verdict of detector `of` is shown."""
+    return AVAILABILITY_BREACH if (name, of) == ("drift", "availability") else VERDICTS[name]
+
+
+def vocabulary() -> dict[str, Any]:
+    """The words that the browser needs for its plots."""
+    return {
+        "detectors": {name: known._asdict() for name, known in DETECTORS.items()},
+        "verdicts": {name: sign._asdict() for name, sign in VERDICTS.items()},
+        "modalities": MODALITIES,
+    }
+
+
+def figure(value: float | None, of: str = "") -> str:
+    """A detector's value in its own style, or an em dash."""
+    if value is None:
+        return "—"
+    return share(value) if detector(of).style == "share" else number(value)
+
+
+def share(value: float | None) -> str:
+    """A share as per cent; never rounded up to 100% nor down to 0%."""
+    if value is None:
+        return "—"
+    if value in (0, 1):
+        return f"{value:.0%}"
+    return f"{min(max(100 * value, 0.1), 99.9):.1f}%"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, in plain notation where that is short."""
+    if value is None:
+        return "—"
+    if value == 0 or 0.001 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.1e}"
+
+
+def count(value: int) -> str:
+    """A count with thin separators, e.g. `12 345`."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def clock_time(at: datetime, now: datetime) -> str:
+    """`12:03` of today, `20 Nov 12:03` of another day, in UTC."""
+    at, now = at.astimezone(UTC), now.astimezone(UTC)
+    return f"{at:%H:%M}" if at.date() == now.date() else f"{at.day} {at:%b %H:%M}"
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """`12 s ago`, `3 min ago`, `2 h ago`, `4 d ago`; a moment to come counts as now."""
+    seconds = max(0, int((now - at).total_seconds()))
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size or (seconds >= size and unit != "d"):
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def listed(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
