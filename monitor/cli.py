@@ -41,9 +41,7 @@ def _settings() -> MonitorSettings:
     except SettingsError as error:
         complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_SETTINGS) from None
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every address, and addresses can hold tokens
     return settings
 
@@ -118,9 +116,7 @@ def jobs_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most 
     with closing(wiring.Monitor(settings)) as monitor, monitor.engine.connect() as connection:
         for job in jobs.newest(connection, settings.model, limit):
             created = job.created_at.isoformat(timespec="seconds")
-            table.add_row(
-                str(job.job_id), job.state, created, str(job.attempts), job.claimed_by or "", job.error or ""
-            )
+            table.add_row(str(job.job_id), job.state, created, str(job.attempts), job.claimed_by or "", job.error or "")
     console.print(table)
 
 

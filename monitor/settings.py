@@ -9,10 +9,9 @@ from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 
 from migrations.settings import DatabaseSettings
 from monitor.channels.base import Options, kinds
-from monitor.detectors import catalogue
+from monitor.detectors.base import catalogue
 
 Seconds = int
-SEVERITIES = ("page", "ticket")
 Severity = Literal["page", "ticket"]
 
 
@@ -26,7 +25,9 @@ class MonitorSettings(DatabaseSettings):
     hop_seconds: Seconds = Field(default=300, ge=1, le=86400, description="a window ends every so often")
     window_seconds: Seconds = Field(default=3600, ge=1, le=7 * 86400, description="width of a window")
     availability_window_seconds: Seconds | None = Field(
-        default=None, ge=1, description="width of an availability window; one hop by default, so that outages show at once"
+        default=None,
+        ge=1,
+        description="width of an availability window; one hop by default, so that outages show at once",
     )
     grace_seconds: float = Field(default=30, ge=0, le=3600, description="how long workers may take to write a slot")
     catch_up_windows: int = Field(default=12, ge=1, le=1000, description="windows judged after the monitor was away")
@@ -36,7 +37,7 @@ class MonitorSettings(DatabaseSettings):
 
     detectors: tuple[str, ...] | None = Field(default=None, description="detectors switched on; all by default")
     detector_options: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="parameters by detector name, e.g. {\"class_drift\": {\"threshold\": 0.2}}"
+        default_factory=dict, description='parameters by detector name, e.g. {"class_drift": {"threshold": 0.2}}'
     )
 
     retrain_min_labels: int = Field(default=500, ge=1, description="new labels that a retrain takes")
@@ -47,7 +48,9 @@ class MonitorSettings(DatabaseSettings):
     retrain_max_rows: int = Field(default=20_000, ge=1, description="labelled rows a job trains on, the newest")
     gate_min_rows: int = Field(default=100, ge=1, description="held-out rows that the gate needs")
     gate_alpha: float = Field(default=0.05, gt=0, lt=1, description="level of the paired test")
-    gate_max_ece: float = Field(default=0.05, ge=0, le=1, description="a candidate's ECE, unless the champion's is worse")
+    gate_max_ece: float = Field(
+        default=0.05, ge=0, le=1, description="a candidate's ECE, unless the champion's is worse"
+    )
     gate_max_pattern_drop: float = Field(default=0.1, ge=0, le=1, description="accuracy lost in one presence pattern")
     gate_min_pattern_rows: int = Field(default=30, ge=1, description="rows from which a pattern is looked at")
 
@@ -64,7 +67,9 @@ class MonitorSettings(DatabaseSettings):
     detect_interval_seconds: float = Field(default=5, gt=0, le=3600, description="how often to look for a window's end")
     notify_interval_seconds: float = Field(default=2, gt=0, le=3600, description="how often the outbox is emptied")
     retrain_interval_seconds: float = Field(default=10, gt=0, le=3600, description="how often jobs are looked at")
-    maintenance_interval_seconds: float = Field(default=3600, gt=0, le=86400, description="how often partitions are made")
+    maintenance_interval_seconds: float = Field(
+        default=3600, gt=0, le=86400, description="how often partitions are made"
+    )
 
     monitor_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
     monitor_port: int = Field(default=9102, ge=0, le=65535, description="its port; 0 takes a free one")
@@ -80,7 +85,8 @@ class MonitorSettings(DatabaseSettings):
     @property
     def routes_by_severity(self) -> Mapping[str, tuple[str, ...]]:
         """The receivers of each severity, none of them empty."""
-        return {severity: self.routes.get(severity, tuple(self.receivers)) for severity in SEVERITIES}
+        everyone = tuple(self.receivers)
+        return {"page": self.routes.get("page", everyone), "ticket": self.routes.get("ticket", everyone)}
 
     def options_of(self, receiver: str) -> tuple[str, Options]:
         """A receiver's channel name and that channel's checked options."""
@@ -96,13 +102,25 @@ class MonitorSettings(DatabaseSettings):
             raise ValueError(f"unknown detectors {unknown}; there are {sorted(catalogue())}")
         return names
 
+    @field_validator("detector_options")
+    @classmethod
+    def _known_options(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, parameters in options.items():
+            if name not in catalogue():
+                raise ValueError(f"unknown detector {name!r}; there are {sorted(catalogue())}")
+            try:
+                catalogue()[name].options(**parameters)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}: {error}") from None
+        return options
+
     @field_validator("receivers")
     @classmethod
     def _known_channels(cls, receivers: dict[str, dict[str, SecretStr]]) -> dict[str, dict[str, SecretStr]]:
         if not receivers:
             raise ValueError("at least one receiver is needed")
         for name, options in receivers.items():
-            channel = options["channel"].get_secret_value() if "channel" in options else None
+            channel = options["channel"].get_secret_value() if "channel" in options else ""
             if channel not in kinds():
                 raise ValueError(f"receiver {name!r} needs a channel, one of {sorted(kinds())}")
             given = {key: value.get_secret_value() for key, value in options.items() if key != "channel"}
@@ -124,5 +142,7 @@ class MonitorSettings(DatabaseSettings):
         for severity, names in self.routes.items():
             unknown = sorted(set(names) - set(self.receivers))
             if unknown or not names:
-                raise ValueError(f"routes: {severity} needs receivers out of {sorted(self.receivers)}, not {list(names)}")
+                raise ValueError(
+                    f"routes: {severity} needs receivers out of {sorted(self.receivers)}, not {list(names)}"
+                )
         return self

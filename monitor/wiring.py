@@ -12,7 +12,7 @@ from migrations.connect import connect
 from monitor.alerts.message import Links
 from monitor.api.app import create_app
 from monitor.channels.base import Channel, kinds
-from monitor.detectors import catalogue
+from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.gate import GateLimits
 from monitor.domain.job import PolicyLimits
@@ -85,7 +85,8 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
     return Detect(
         engine,
         model=settings.model,
-        detectors=catalogue(settings.detectors, settings.detector_options),
+        detectors=tuple(catalogue()) if settings.detectors is None else settings.detectors,
+        options=settings.detector_options,
         windows=Windows(
             hop=timedelta(seconds=settings.hop_seconds),
             window=timedelta(seconds=settings.window_seconds),
@@ -133,5 +134,9 @@ def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: 
 def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
     """The API and the status page."""
     return create_app(
-        engine, model=settings.model, window_seconds=settings.window_seconds, hop_seconds=settings.hop_seconds
+        engine,
+        model=settings.model,
+        window_seconds=settings.window_seconds,
+        hop_seconds=settings.hop_seconds,
+        slot_seconds=settings.slot_seconds,
     )

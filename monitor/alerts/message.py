@@ -25,7 +25,7 @@ class Links:
         return f"{self.runbooks.rstrip('/')}/{slug}.md"
 
 
-def annotations(rule: Rule, finding: Finding, links: Links) -> dict[str, Any]:
+def annotate(rule: Rule, finding: Finding, links: Links) -> dict[str, Any]:
     """What an alert keeps of the finding that last breached its rule."""
     interval = None if finding.interval is None else list(finding.interval)
     return {

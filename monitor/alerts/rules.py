@@ -21,7 +21,7 @@ class Rule:
     """When findings of one detector become an alert.
 
     `only` limits it to some modalities and `but_not` leaves some out. `urgent` names a detail of the finding and the
-    value that fires at once. `summary` is a template over `modality` and the finding's `explanation`.
+    value that fires at once. `headline` is a template over `modality`.
     """
 
     alertname: str
@@ -29,7 +29,7 @@ class Rule:
     severity: str
     patience: Patience
     runbook: str
-    summary: str
+    headline: str
     only: frozenset[str] = frozenset()
     but_not: frozenset[str] = frozenset()
     breach: frozenset[Verdict] = frozenset({Verdict.DRIFT})
@@ -48,8 +48,8 @@ class Rule:
         return Signal.CLEAR if finding.verdict is Verdict.OK else Signal.UNKNOWN
 
     def describe(self, finding: Finding) -> str:
-        """The alert's summary sentence."""
-        return self.summary.format(modality=finding.modality, explanation=finding.explanation)
+        """The alert's summary: the headline and the finding's own sentence."""
+        return f"{self.headline.format(modality=finding.modality.capitalize())}. {finding.explanation}"
 
 
 def labels(model: str, modality: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ RULES: tuple[Rule, ...] = (
         severity="page",
         patience=Patience(for_windows=2, clear_windows=2),
         runbook="modality-unavailable",
-        summary="{modality} is unavailable: {explanation}",
+        headline="{modality} is unavailable",
         urgent={"state": "gone"},
     ),
     Rule(
@@ -79,7 +79,7 @@ RULES: tuple[Rule, ...] = (
         severity="page",
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="stream-silent",
-        summary="no predictions are being logged: {explanation}",
+        headline="No predictions are being logged",
     ),
     Rule(
         alertname="EmbeddingDrift",
@@ -87,7 +87,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=2, clear_windows=2),
         runbook="embedding-drift",
-        summary="{modality} inputs have drifted: {explanation}",
+        headline="{modality} inputs have drifted",
         but_not=frozenset({"fused"}),
     ),
     Rule(
@@ -96,7 +96,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=3, clear_windows=2),
         runbook="embedding-drift",
-        summary="fused embeddings have drifted: {explanation}",
+        headline="Fused embeddings have drifted",
         only=frozenset({"fused"}),
     ),
     Rule(
@@ -105,7 +105,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=2, clear_windows=2),
         runbook="pairing-drift",
-        summary="modalities no longer belong together: {explanation}",
+        headline="Modalities no longer belong together",
     ),
     Rule(
         alertname="PredictionDrift",
@@ -113,7 +113,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=3, clear_windows=2),
         runbook="prediction-drift",
-        summary="predicted classes have drifted: {explanation}",
+        headline="Predicted classes have drifted",
     ),
     Rule(
         alertname="AgreementDrop",
@@ -121,7 +121,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=3, clear_windows=2),
         runbook="agreement-drop",
-        summary="modalities agree less often: {explanation}",
+        headline="Modalities agree less often",
     ),
     Rule(
         alertname="AccuracyDrop",
@@ -129,7 +129,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=2, clear_windows=2),
         runbook="accuracy-drop",
-        summary="labels show a drop in accuracy: {explanation}",
+        headline="Labels show a drop in accuracy",
     ),
     Rule(
         alertname="CalibrationDrift",
@@ -137,7 +137,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=2, clear_windows=2),
         runbook="calibration-drift",
-        summary="confidence no longer matches accuracy: {explanation}",
+        headline="Confidence no longer matches accuracy",
     ),
     Rule(
         alertname="BaselineMissing",
@@ -145,7 +145,7 @@ RULES: tuple[Rule, ...] = (
         severity="ticket",
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="baseline-missing",
-        summary="drift cannot be judged: {explanation}",
+        headline="Drift cannot be judged",
         breach=frozenset({Verdict.NO_BASELINE}),
     ),
 )

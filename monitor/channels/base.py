@@ -61,7 +61,9 @@ class ChannelKind:
 @cache
 def kinds() -> Mapping[str, ChannelKind]:
     """Every kind of channel by name, found by scanning this package for modules with a `CHANNEL`."""
-    modules = (importlib.import_module(f"{monitor.channels.__name__}.{info.name}") for info in
-               pkgutil.iter_modules(monitor.channels.__path__))
+    modules = (
+        importlib.import_module(f"{monitor.channels.__name__}.{info.name}")
+        for info in pkgutil.iter_modules(monitor.channels.__path__)
+    )
     found = [module.CHANNEL for module in modules if hasattr(module, "CHANNEL")]
     return {kind.name: kind for kind in found}

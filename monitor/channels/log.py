@@ -39,4 +39,4 @@ class LogChannel:
         """Nothing to give back."""
 
 
-CHANNEL = ChannelKind("log", LogOptions, lambda options: LogChannel())
+CHANNEL = ChannelKind("log", LogOptions, lambda _: LogChannel())

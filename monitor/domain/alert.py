@@ -46,7 +46,7 @@ class Signal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How many windows it takes: `for_windows` breached ones to fire, `clear_windows` clear ones in a row to resolve."""
+    """`for_windows` breached windows make an alert fire; `clear_windows` clear ones in a row resolve it."""
 
     for_windows: int
     clear_windows: int

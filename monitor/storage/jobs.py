@@ -66,12 +66,13 @@ def queue(
     connection: Connection, model: str, spec: Mapping[str, Any], *, now: datetime, deadline: datetime
 ) -> int | None:
     """Queue a job and return its id; None where one is active already (the partial unique index decides)."""
-    return connection.scalar(
+    job_id: int | None = connection.scalar(
         upsert(jobs)
         .values(model=model, state=JobState.QUEUED, spec=dict(spec), deadline=deadline, created_at=now)
         .on_conflict_do_nothing()
         .returning(jobs.c.job_id)
     )
+    return job_id
 
 
 def move(connection: Connection, job: Job, state: JobState, **values: Any) -> bool:
@@ -121,4 +122,5 @@ def _met(reasons: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
 
 def last_created_at(connection: Connection, model: str) -> datetime | None:
     """When the model's newest job was queued."""
-    return connection.scalar(select(func.max(jobs.c.created_at)).where(jobs.c.model == model))
+    last: datetime | None = connection.scalar(select(func.max(jobs.c.created_at)).where(jobs.c.model == model))
+    return last

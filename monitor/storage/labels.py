@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from migrations.schema.prediction_log import labels, prediction_log
+from monitor.domain.window import Labelled
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledRows:
-    """N labelled predictions, newest label first.
-
-    `confidence` (N,) in [0, 1], `correct` (N,) bool, `pattern` (N,) route, e.g. `fused` or `fallback:text`.
-    """
-
-    confidence: NDArray[np.float64]
-    correct: NDArray[np.bool_]
-    pattern: tuple[str, ...]
-
-
-def labelled(
-    connection: Connection, model_version: str, *, start: datetime, end: datetime, limit: int
-) -> LabelledRows:
+def labelled(connection: Connection, model_version: str, *, start: datetime, end: datetime, limit: int) -> Labelled:
     """Rows of a version whose label was received in [start, end), at most `limit` of the newest.
 
     Rows with an error, without a confidence or in quarantine are left out.
@@ -49,10 +34,11 @@ def labelled(
         .order_by(labels.c.received_at.desc(), labels.c.request_id)
         .limit(limit)
     ).all()
-    return LabelledRows(
-        np.array([row.confidence for row in rows], np.float64),
+    return Labelled(
+        # Stored in single precision: a confidence of 1 may come back a hair above it.
+        np.clip(np.array([row.confidence for row in rows], np.float64), 0.0, 1.0),
         np.array([row.correct for row in rows], np.bool_),
-        tuple(row.route for row in rows),
+        np.array([row.route for row in rows], np.str_),
     )
 
 
@@ -61,7 +47,7 @@ def count_by_class(
 ) -> dict[str, int]:
     """How many labels received since then judge rows of a version, by the label's class; zero for a class without."""
     rows = connection.execute(
-        select(labels.c.label, func.count())
+        select(labels.c.label, func.count().label("n"))
         .join(prediction_log, prediction_log.c.request_id == labels.c.request_id)
         .where(
             labels.c.received_at >= since,
@@ -71,5 +57,5 @@ def count_by_class(
         )
         .group_by(labels.c.label)
     )
-    found: dict[str, int] = {label: n for label, n in rows}
+    found: dict[str, int] = {row.label: row.n for row in rows}
     return {name: found.get(name, 0) for name in class_names}

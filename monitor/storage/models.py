@@ -51,9 +51,7 @@ def promote(connection: Connection, model: str, *, expected: str, version: str, 
     """Compare-and-set of the champion alias; False, with nothing changed, where it is no longer `expected`."""
     moved = connection.execute(
         update(model_aliases)
-        .where(
-            model_aliases.c.model == model, model_aliases.c.alias == CHAMPION, model_aliases.c.version == expected
-        )
+        .where(model_aliases.c.model == model, model_aliases.c.alias == CHAMPION, model_aliases.c.version == expected)
         .values(version=version, updated_at=now)
     )
     return moved.rowcount == 1

@@ -42,9 +42,9 @@ class Entry:
 def statuses(connection: Connection, alert_ids: Collection[int]) -> dict[tuple[int, str, str], str]:
     """The status of every notification of these alerts, by (alert, event, receiver)."""
     rows = connection.execute(
-        select(
-            notifications.c.alert_id, notifications.c.event, notifications.c.receiver, notifications.c.status
-        ).where(notifications.c.alert_id.in_(alert_ids))
+        select(notifications.c.alert_id, notifications.c.event, notifications.c.receiver, notifications.c.status).where(
+            notifications.c.alert_id.in_(alert_ids)
+        )
     )
     return {(row.alert_id, row.event, row.receiver): row.status for row in rows}
 
@@ -126,20 +126,14 @@ def mark_sent(connection: Connection, notification_id: int, now: datetime) -> No
 
 def mark_retry(connection: Connection, notification_id: int, at: datetime, reason: str) -> None:
     """Record a failed try and when the next one is due."""
-    _finish(
-        connection, notification_id, next_attempt_at=at, reason=reason, attempts=notifications.c.attempts + 1
-    )
+    _finish(connection, notification_id, next_attempt_at=at, reason=reason, attempts=notifications.c.attempts + 1)
 
 
 def mark_ended(connection: Connection, notification_id: int, status: str, reason: str) -> None:
     """Record that a row will never be sent (`failed` after a try, `suppressed` without one), and why."""
     tried = 0 if status == SUPPRESSED else 1
-    _finish(
-        connection, notification_id, status=status, reason=reason, attempts=notifications.c.attempts + tried
-    )
+    _finish(connection, notification_id, status=status, reason=reason, attempts=notifications.c.attempts + tried)
 
 
 def _finish(connection: Connection, notification_id: int, **values: Any) -> None:
-    connection.execute(
-        update(notifications).where(notifications.c.notification_id == notification_id).values(**values)
-    )
+    connection.execute(update(notifications).where(notifications.c.notification_id == notification_id).values(**values))

@@ -85,7 +85,7 @@ class Notify:
             return Delivery(Outcome.REFUSE, f"receiver {outgoing.receiver!r} is no longer configured")
         try:
             return channel.send(outgoing.payload, notifications.dedup_key(outgoing))
-        except Exception as error:  # the edge to a channel's own library: its failure must not stop the others
+        except Exception as error:  # noqa: BLE001 - the edge to a channel's own library: its failure must not stop the others
             _log.exception("channel of receiver %s failed", outgoing.receiver)
             return Delivery(Outcome.RETRY, f"channel error: {type(error).__name__}")
 

@@ -111,7 +111,7 @@ class Retrain:
             return
         verdict = judge(result, self._gate_limits)
         if verdict.retrain:
-            verdict = self._promote(connection, job, result, verdict, now)
+            verdict = self._promote(connection, result, verdict, now)
         state = JobState.PROMOTED if verdict.retrain else JobState.REJECTED
         gate = {"passed": verdict.retrain, "conditions": [asdict(condition) for condition in verdict.conditions]}
         jobs.move(connection, job, state, finished_at=now, result={**(job.result or {}), "gate": gate})
@@ -126,9 +126,7 @@ class Retrain:
         _log.info("job %d: %s %s", job.job_id, result.candidate.version, state)
         self._metrics.promotions.labels(str(state)).inc()
 
-    def _promote(
-        self, connection: Connection, job: Job, result: TrainingResult, verdict: Decision, now: datetime
-    ) -> Decision:
+    def _promote(self, connection: Connection, result: TrainingResult, verdict: Decision, now: datetime) -> Decision:
         """Move the champion alias, or say why it could not be moved."""
         candidate, champion = result.candidate.version, result.champion.version
         if not models.has_baseline(connection, candidate):
@@ -165,7 +163,11 @@ class Retrain:
 
     def _queue(self, connection: Connection, decision: Decision, now: datetime) -> int | None:
         job_id = jobs.queue(
-            connection, self._model, self._spec(connection, decision, now), now=now, deadline=now + self._limits.deadline
+            connection,
+            self._model,
+            self._spec(connection, decision, now),
+            now=now,
+            deadline=now + self._limits.deadline,
         )
         if job_id is not None:
             jobs.record_decision(connection, self._model, decision, job_id=job_id, now=now)

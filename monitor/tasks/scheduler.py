@@ -81,7 +81,7 @@ class Scheduler:
             return
         try:
             task.run()
-        except Exception:  # the edge of a task: whatever failed, the next run must come
+        except Exception:  # noqa: BLE001 - the edge of a task: whatever failed, the next run must come
             _log.exception("task %s failed and will be run again", task.name)
             self._metrics.runs.labels(task.name, "error").inc()
             return

@@ -1,0 +1,151 @@
+"""Alerts: the newest of each series, and their moves. The database lets a series have one open alert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
+
+from migrations.schema.monitoring import alerts
+from monitor.alerts.stages import Tracked
+from monitor.domain.alert import Alert, State
+
+_MOVING = (
+    "state",
+    "pending_since",
+    "firing_since",
+    "resolved_at",
+    "clear_since",
+    "breached_windows",
+    "clear_windows",
+    "last_window_end",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An alert's row: the moving part, and what names and explains it."""
+
+    alert_id: int
+    alertname: str
+    severity: str
+    modality: str
+    inhibited_by: str | None
+    annotations: Mapping[str, Any]
+    alert: Alert
+
+    def tracked(self, clear_windows: int) -> Tracked:
+        """The alert as the stages see it; `clear_windows` is how many its rule needs to resolve it."""
+        return Tracked(self.alert_id, self.alertname, self.severity, self.modality, clear_windows, self.alert)
+
+
+def _stored(row: Row[Any]) -> Stored:
+    moving = {name: getattr(row, name) for name in _MOVING}
+    alert = Alert(fingerprint=row.fingerprint, **{**moving, "state": State(row.state)})
+    return Stored(row.alert_id, row.alertname, row.severity, row.modality, row.inhibited_by, row.annotations, alert)
+
+
+def current(connection: Connection, model: str, since: datetime) -> list[Stored]:
+    """The model's alerts that are open, or moved after `since`, oldest first."""
+    rows = connection.execute(
+        select(alerts)
+        .where(
+            alerts.c.labels["model"].astext == model,
+            or_(alerts.c.state != str(State.RESOLVED), alerts.c.last_window_end > since),
+        )
+        .order_by(alerts.c.alert_id)
+    )
+    return [_stored(row) for row in rows]
+
+
+def add(
+    connection: Connection,
+    alert: Alert,
+    *,
+    alertname: str,
+    severity: str,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, Any],
+    finding_id: int | None,
+) -> Stored:
+    """Open an alert. Raises sqlalchemy.exc.IntegrityError where its series has an open one."""
+    row = connection.execute(
+        insert(alerts)
+        .values(
+            fingerprint=alert.fingerprint,
+            alertname=alertname,
+            severity=severity,
+            modality=labels["modality"],
+            labels=dict(labels),
+            annotations=dict(annotations),
+            finding_id=finding_id,
+            **_values(alert),
+        )
+        .returning(alerts)
+    ).one()
+    return _stored(row)
+
+
+def move(
+    connection: Connection,
+    alert_id: int,
+    alert: Alert,
+    annotations: Mapping[str, Any] | None = None,
+    finding_id: int | None = None,
+) -> Stored:
+    """Write an alert's new state, and with `annotations` what its newest breach looked like."""
+    values = _values(alert)
+    if annotations is not None:
+        values |= {"annotations": dict(annotations), "finding_id": finding_id}
+    row = connection.execute(
+        update(alerts).where(alerts.c.alert_id == alert_id).values(**values).returning(alerts)
+    ).one()
+    return _stored(row)
+
+
+def explain(connection: Connection, alert_id: int, inhibited_by: str | None) -> None:
+    """Write which alert explains this one now."""
+    connection.execute(update(alerts).where(alerts.c.alert_id == alert_id).values(inhibited_by=inhibited_by))
+
+
+def _values(alert: Alert) -> dict[str, Any]:
+    return {name: getattr(alert, name) for name in _MOVING} | {"state": str(alert.state)}
+
+
+def firing(connection: Connection, model: str, model_version: str) -> set[str]:
+    """The names of alerts that fire now and whose newest breach was of that version."""
+    return set(
+        connection.scalars(
+            select(alerts.c.alertname).where(
+                alerts.c.state == str(State.FIRING),
+                alerts.c.labels["model"].astext == model,
+                alerts.c.annotations["model_version"].astext == model_version,
+            )
+        )
+    )
+
+
+def firing_counts(connection: Connection, model: str) -> dict[tuple[str, str], int]:
+    """How many alerts fire now, by name and severity."""
+    rows = connection.execute(
+        select(alerts.c.alertname, alerts.c.severity, func.count())
+        .where(alerts.c.state == str(State.FIRING), alerts.c.labels["model"].astext == model)
+        .group_by(alerts.c.alertname, alerts.c.severity)
+    )
+    return {(name, severity): n for name, severity, n in rows}
+
+
+def newest(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:
+    """Open and recent alerts that fired or are about to, newest first."""
+    return connection.execute(
+        select(alerts)
+        .where(
+            alerts.c.labels["model"].astext == model,
+            or_(alerts.c.state != str(State.RESOLVED), alerts.c.firing_since.is_not(None)),
+        )
+        .order_by(alerts.c.alert_id.desc())
+        .limit(limit)
+    ).all()

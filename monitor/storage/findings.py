@@ -1,0 +1,62 @@
+"""Findings: one row per window, version, detector, modality and revision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, text
+
+from migrations.schema.monitoring import findings
+from monitor.domain.finding import Finding, Verdict
+
+
+def lock(connection: Connection, model: str) -> None:
+    """Make evaluations of one model take turns until this transaction ends, whichever monitor runs them."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('evaluate'), hashtext(:model))"), {"model": model})
+
+
+def store(connection: Connection, model: str, found: Sequence[Finding]) -> list[int]:
+    """Write findings and return their ids in order. Raises IntegrityError where one is there already."""
+    rows = [
+        {
+            "model": model,
+            "model_version": one.model_version,
+            "detector": one.detector,
+            "modality": one.modality,
+            "window_start": one.window.start,
+            "window_end": one.window.end,
+            "verdict": str(one.verdict),
+            "value": one.value,
+            "p_value": one.p_value,
+            "effect": one.effect,
+            "interval_low": None if one.interval is None else one.interval[0],
+            "interval_high": None if one.interval is None else one.interval[1],
+            "threshold": one.threshold,
+            "n_reference": one.n_reference,
+            "n_current": one.n_current,
+            "baseline_id": one.baseline_id,
+            "explanation": one.explanation,
+            "details": dict(one.details),
+        }
+        for one in found
+    ]
+    if not rows:
+        return []
+    statement = insert(findings).returning(findings.c.finding_id, sort_by_parameter_order=True)
+    return list(connection.scalars(statement, rows))
+
+
+def last(connection: Connection, model: str, detector: str, modality: str) -> tuple[datetime, Verdict] | None:
+    """The end of the newest window a detector judged, and its verdict."""
+    row = connection.execute(
+        select(findings.c.window_end, findings.c.verdict)
+        .where(
+            findings.c.model == model,
+            findings.c.detector == detector,
+            findings.c.modality == modality,
+        )
+        .order_by(findings.c.window_end.desc(), findings.c.finding_id.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else (row.window_end, Verdict(row.verdict))

@@ -1,0 +1,59 @@
+"""Window summaries as detectors take them, and when the last row came."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from migrations.schema import bins
+from migrations.schema.summaries import summaries
+from monitor.domain.window import Summary, Window, merge
+
+
+def of_version(
+    connection: Connection, window: Window, model_version: str, modalities: Iterable[str]
+) -> dict[str, Summary]:
+    """Each modality's summary over the slots that start in the window; an empty one where there are none.
+
+    Bins come in order of slot, partition and offset. Raises IncomparableError where one version's slots come from
+    different encoders, and BinsError on a summary that cannot be read.
+    """
+    rows = connection.execute(
+        select(summaries.c.modality, summaries.c.counts, summaries.c.bins, summaries.c.encoder_fingerprint)
+        .where(
+            summaries.c.slot_start >= window.start,
+            summaries.c.slot_start < window.end,
+            summaries.c.model_version == model_version,
+        )
+        .order_by(summaries.c.slot_start, summaries.c.topic, summaries.c.partition, summaries.c.first_offset)
+    )
+    parts: dict[str, list[Summary]] = {modality: [] for modality in modalities}
+    for row in rows:
+        part = Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint)
+        parts.setdefault(row.modality, []).append(part)
+    return {modality: merge(modality, kept) for modality, kept in parts.items()}
+
+
+def counts_of_all_versions(connection: Connection, window: Window, modalities: Iterable[str]) -> dict[str, Summary]:
+    """Rows by status of each modality, whichever version answered: summaries without bins."""
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
+    rows = connection.execute(
+        select(summaries.c.modality, summaries.c.counts).where(
+            summaries.c.slot_start >= window.start, summaries.c.slot_start < window.end
+        )
+    )
+    for modality, counts in rows:
+        totals[modality].update(counts)
+    return {modality: Summary(modality, dict(totals[modality])) for modality in modalities}
+
+
+def last_written(connection: Connection) -> datetime | None:
+    """When a worker last wrote to the newest slot, by its clock; None where no row ever came."""
+    newest = select(func.max(summaries.c.slot_start)).scalar_subquery()
+    last: datetime | None = connection.scalar(
+        select(func.max(summaries.c.updated_at)).where(summaries.c.slot_start == newest)
+    )
+    return last

@@ -1,0 +1,232 @@
+"""Judges each window once: summaries and labels in, findings, alert moves and notifications out, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from monitor.alerts.message import Links
+from monitor.alerts.rules import ALL, BASELINE, SILENCE
+from monitor.detectors.base import Takes, catalogue, evaluate
+from monitor.domain.clock import Clock
+from monitor.domain.finding import Finding, Verdict
+from monitor.domain.schedule import due_ends
+from monitor.domain.window import FUSED, Evidence, IncomparableError, Reference, Window
+from monitor.errors import NoChampionError
+from monitor.storage import alerts, baselines, findings, labels, models, summaries
+from monitor.storage.models import ModelVersion
+from monitor.tasks.alerting import Alerting, Judged
+from monitor.telemetry import Metrics
+
+_log = logging.getLogger(__name__)
+
+AVAILABILITY = "availability"
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What is looked at, and when.
+
+    A window of length `window` ends at every multiple of `hop` and is judged `grace` after its end; availability looks
+    back over `availability`, labels over the newest `label_limit` of those received within `labels`. After an absence
+    at most the newest `catch_up` windows are judged. A stream without rows for `silence` is silent.
+    """
+
+    hop: timedelta
+    window: timedelta
+    availability: timedelta
+    labels: timedelta
+    grace: timedelta
+    silence: timedelta
+    catch_up: int
+    label_limit: int
+
+
+class Detect:
+    """The task."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        model: str,
+        detectors: Sequence[str],
+        options: Mapping[str, Mapping[str, Any]],
+        windows: Windows,
+        routes: Mapping[str, tuple[str, ...]],
+        links: Links,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._model = model
+        self._detectors = tuple(detectors)
+        self._options = options
+        self._windows = windows
+        self._alerting = Alerting(model, routes=routes, links=links, window=windows.window, hop=windows.hop)
+        self._metrics = metrics
+        self._clock = clock
+
+    def run(self) -> None:
+        """Judge every window that is due, then whether the stream is silent. Waits for a first champion."""
+        now = self._clock.now()
+        with self._engine.connect() as connection:
+            last = findings.last(connection, self._model, BASELINE, ALL)
+        ends = due_ends(last and last[0], now - self._windows.grace, self._windows.hop, self._windows.catch_up)
+        try:
+            for end in ends:
+                self._judge(end)
+            self._watch_silence(now)
+        except NoChampionError as error:
+            _log.info("%s", error)
+        self._show_alerts()
+
+    def _judge(self, end: datetime) -> None:
+        with self._engine.connect() as connection:
+            champion = models.champion(connection, self._model)
+            found = self._findings(connection, champion, end)
+        with self._engine.begin() as connection:
+            findings.lock(connection, self._model)
+            last = findings.last(connection, self._model, BASELINE, ALL)
+            if last is not None and last[0] >= end:
+                return  # another monitor was faster
+            self._store(connection, found, end)
+        self._show(found)
+
+    def _store(self, connection: Connection, found: Sequence[Finding], at: datetime) -> None:
+        ids = findings.store(connection, self._model, found)
+        judged = [Judged(finding_id, finding) for finding_id, finding in zip(ids, found, strict=True)]
+        self._alerting.apply(connection, judged, at, self._clock.now())
+
+    def _findings(self, connection: Connection, champion: ModelVersion, end: datetime) -> list[Finding]:
+        """All findings of the windows that end then. The last one says whether there is a baseline to compare with."""
+        window = Window(end - self._windows.window, end)
+        lately = Window(end - self._windows.availability, end)
+        expected = champion.modalities
+        reference = baselines.of_version(connection, champion.version)
+        problem = None if reference else f"{champion.version} brought no baseline."
+        counts = Evidence(summaries.counts_of_all_versions(connection, lately, expected))
+        found = self._run((AVAILABILITY,), reference, counts, lately, champion)
+        labelled_window = Window(end - self._windows.labels, end)
+        labelled = labels.labelled(
+            connection,
+            champion.version,
+            start=labelled_window.start,
+            end=end,
+            limit=self._windows.label_limit,
+        )
+        by_labels = [name for name in self._detectors if catalogue()[name].takes is Takes.LABELS]
+        found += self._run(by_labels, reference, Evidence({}, labelled), labelled_window, champion)
+        others = [name for name in self._detectors if name not in (*by_labels, AVAILABILITY)]
+        try:
+            evidence = Evidence(summaries.of_version(connection, window, champion.version, (*expected, FUSED)))
+            found += self._run(others, reference, evidence, window, champion)
+        except IncomparableError as error:
+            problem = str(error)
+        return [*found, self._about_baseline(problem, window, champion, reference)]
+
+    def _run(
+        self,
+        names: Sequence[str],
+        reference: Reference | None,
+        evidence: Evidence,
+        window: Window,
+        champion: ModelVersion,
+    ) -> list[Finding]:
+        chosen = tuple(name for name in names if name in self._detectors)
+        return evaluate(
+            reference,
+            evidence,
+            window=window,
+            model_version=champion.version,
+            detectors=chosen,
+            options=self._options,
+        )
+
+    def _about_baseline(
+        self, problem: str | None, window: Window, champion: ModelVersion, reference: Reference | None
+    ) -> Finding:
+        verdict = Verdict.NO_BASELINE if problem else Verdict.OK
+        explanation = problem or f"{champion.version} is compared with its own baseline."
+        baseline_id = None if reference is None else reference.baseline_id
+        return _plain(BASELINE, window, verdict, champion.version, explanation, baseline_id=baseline_id)
+
+    def _watch_silence(self, now: datetime) -> None:
+        """By wall clock, not by windows: a page for a dead stream must not wait for a window's end."""
+        with self._engine.begin() as connection:
+            written = summaries.last_written(connection)
+            if written is None:
+                return
+            champion = models.champion(connection, self._model)
+            findings.lock(connection, self._model)
+            last = findings.last(connection, self._model, SILENCE, ALL)
+            age, limit = now - written, self._windows.silence
+            verdict = Verdict.DRIFT if age > limit else Verdict.OK
+            seen = (None, Verdict.OK) if last is None else last
+            if verdict is seen[1] or (seen[0] is not None and now <= seen[0]):
+                return
+            text = f"The last row came at {written.isoformat(timespec='seconds')}, {age.total_seconds():.0f} s ago."
+            finding = _plain(
+                SILENCE,
+                Window(now - limit, now),
+                verdict,
+                champion.version,
+                text,
+                value=age.total_seconds(),
+                threshold=limit.total_seconds(),
+            )
+            self._store(connection, [finding], now)
+
+    def _show(self, found: Sequence[Finding]) -> None:
+        for one in found:
+            if one.value is None:
+                continue
+            if one.detector == "embedding_mmd":
+                self._metrics.embedding_drift.labels(one.modality, one.detector).set(one.value)
+            elif one.detector == "class_drift":
+                self._metrics.prediction_drift.labels(one.modality, one.detector).set(one.value)
+            elif one.detector == "calibration":
+                self._metrics.calibration_error.labels(one.model_version).set(one.value)
+                self._metrics.calibration_samples.labels(one.model_version).set(one.n_current)
+
+    def _show_alerts(self) -> None:
+        with self._engine.connect() as connection:
+            counts = alerts.firing_counts(connection, self._model)
+        self._metrics.alerts_firing.clear()
+        for (alertname, severity), n in counts.items():
+            self._metrics.alerts_firing.labels(alertname, severity).set(n)
+
+
+def _plain(
+    detector: str,
+    window: Window,
+    verdict: Verdict,
+    model_version: str,
+    explanation: str,
+    *,
+    value: float | None = None,
+    threshold: float | None = None,
+    baseline_id: int | None = None,
+) -> Finding:
+    """A finding about the stream or the model as a whole, that no statistic stands behind."""
+    return Finding(
+        detector=detector,
+        modality=ALL,
+        window=window,
+        verdict=verdict,
+        value=value,
+        p_value=None,
+        effect=None,
+        interval=None,
+        threshold=threshold,
+        n_reference=0,
+        n_current=0,
+        baseline_id=baseline_id,
+        model_version=model_version,
+        explanation=explanation,
+    )
