@@ -139,4 +139,6 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         window_seconds=settings.window_seconds,
         hop_seconds=settings.hop_seconds,
         slot_seconds=settings.slot_seconds,
+        availability_window_seconds=settings.availability_window,
+        grace_seconds=settings.grace_seconds,
     )

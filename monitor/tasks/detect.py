@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from migrations.schema.bins import BinsError
 from monitor.alerts.message import Links
 from monitor.alerts.rules import ALL, BASELINE, SILENCE
 from monitor.detectors.base import Takes, catalogue, evaluate
@@ -125,9 +126,13 @@ class Detect:
         others = [name for name in self._detectors if name not in (*by_labels, AVAILABILITY)]
         try:
             evidence = Evidence(summaries.of_version(connection, window, champion.version, (*expected, FUSED)))
-            found += self._run(others, reference, evidence, window, champion)
-        except IncomparableError as error:
-            problem = str(error)
+        except (IncomparableError, BinsError) as error:
+            evidence, problem = Evidence({}), str(error)
+        for name in others:
+            try:
+                found += self._run((name,), reference, evidence, window, champion)
+            except IncomparableError as error:  # it must not keep the other detectors from judging
+                problem = str(error)
         return [*found, self._about_baseline(problem, window, champion, reference)]
 
     def _run(
