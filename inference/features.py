@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float32]
+Double = NDArray[np.float64]
 
 DIRECTIONS = 128  # features kept: 512 bytes a bin; 64 lost power against covariance changes and new clusters
 LEADING = 20  # whitened scores whose products are taken: 210 columns
@@ -31,21 +32,51 @@ class FeatureError(ValueError):
     """Embeddings cannot be fitted or transformed; the text says why."""
 
 
-def _scale(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Column standard deviations (D,), 1 where a column is constant, so that it stays at zero."""
-    sd = x.std(axis=0)
-    constant = sd <= FLOOR * max(float(np.abs(x).max(initial=0.0)), FLOOR)
-    scale: NDArray[np.float64] = np.where(constant, 1.0, sd)
-    return scale
+def _principal(rows: Double) -> tuple[Double, Double, Double, int]:
+    """Mean (d,), directions (d, p), their standard deviations (p,), and how many hold SUBSPACE of the variance."""
+    mean = rows.mean(axis=0)
+    _, singular, vt = np.linalg.svd(rows - mean, full_matrices=False)
+    spread = singular / np.sqrt(len(rows))
+    size = float(np.abs(rows).max())
+    kept = min(int((spread > FLOOR * max(spread[0], size)).sum()), len(rows) // 2)
+    if kept == 0:
+        raise FeatureError("all embeddings are alike: nothing to summarise")
+    energy = np.cumsum(spread**2) / np.sum(spread**2)
+    inside = min(int(np.searchsorted(energy, SUBSPACE)) + 1, kept)
+    return mean, vt[:kept].T, spread[:kept], inside
+
+
+def _fourier(scores: Double, rng: np.random.Generator) -> tuple[Double, Double]:
+    """Frequencies (p, m) of a Gaussian kernel whose width is the median distance of rows, and phases (m,)."""
+    sample = scores[rng.permutation(len(scores))[:512]]
+    half = len(sample) // 2
+    median = float(np.median(np.linalg.norm(sample[:half] - sample[half : 2 * half], axis=1)))
+    frequencies = rng.normal(size=(scores.shape[1], FOURIER)) / (median if median > 0 else 1.0)
+    return frequencies, rng.uniform(0, 2 * np.pi, FOURIER)
+
+
+def _leading_directions(blocks: list[FloatArray], most: int) -> tuple[Double, Double]:
+    """Centre (D,) of the blocks' columns, and the (D, r) directions that give unit-variance principal scores.
+
+    Every column gets unit variance and every block the same total: none is drowned by another's number of columns.
+    """
+    columns = np.concatenate(blocks, axis=1).astype(np.float64)
+    centre, sd = columns.mean(axis=0), columns.std(axis=0)
+    constant = sd <= FLOOR * np.maximum(np.abs(columns).max(axis=0), 1)
+    share = np.concatenate([np.full(block.shape[1], 1 / np.sqrt(block.shape[1])) for block in blocks])
+    weight = np.where(constant, 0.0, share / np.where(constant, 1.0, sd))
+    _, strength, vt = np.linalg.svd((columns - centre) * weight, full_matrices=False)
+    r = min(most, len(columns) // 2, int((strength > 1e-4 * strength[0]).sum()))
+    return centre, weight[:, None] * vt[:r].T * np.sqrt(len(columns)) / strength[:r]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
     """From (N, d) embeddings to (N, r) features. All arrays are float32.
 
-    `mean` (d,), `basis` (d, p) principal directions with standard deviations `spread` (p,), `inside` (1,) of them
-    span the principal subspace, `frequencies` (p, m) and `phases` (m,) of the Fourier part, `centre` and `weight` (D,)
-    of the D intermediate columns, `directions` (D, r).
+    `mean` (d,), `basis` (d, p) principal directions with standard deviations `spread` (p,), the first `inside` (1,) of
+    which span the principal subspace, `frequencies` (p, m) and `phases` (m,) of the Fourier part, `centre` (D,) of the
+    D intermediate columns, `directions` (D, r).
     """
 
     mean: FloatArray
@@ -55,12 +86,11 @@ class FeatureMap:
     frequencies: FloatArray
     phases: FloatArray
     centre: FloatArray
-    weight: FloatArray
     directions: FloatArray
 
     @classmethod
     def fit(cls, x: ArrayLike, *, directions: int = DIRECTIONS, seed: int = 0) -> FeatureMap:
-        """Fit on (N, d) embeddings of drift-free rows, N ≥ 8; r = min(directions, N // 2).
+        """Fit on (N, d) embeddings of drift-free rows, N ≥ 8; r ≤ min(directions, N // 2).
 
         Raises FeatureError where rows are too few, not finite or all alike.
         """
@@ -69,59 +99,23 @@ class FeatureMap:
             raise FeatureError(f"a feature map needs at least 8 rows of embeddings, got shape {rows.shape}")
         if not np.isfinite(rows).all():
             raise FeatureError("embeddings hold NaN or infinity")
-        mean = rows.mean(axis=0)
-        _, singular, vt = np.linalg.svd(rows - mean, full_matrices=False)
-        spread = singular / np.sqrt(len(rows))
-        kept = int((spread > FLOOR * max(spread[0], FLOOR)).sum())
-        if kept == 0:
-            raise FeatureError("all embeddings are alike: nothing to summarise")
-        kept = min(kept, len(rows) // 2)
-        basis, spread = vt[:kept].T, spread[:kept]
-        energy = np.cumsum(spread**2) / np.sum(singular**2 / len(rows))
-        inside = max(1, min(int(np.searchsorted(energy, SUBSPACE)) + 1, kept))
-        rng = np.random.default_rng(seed)
-        scores = (rows - mean) @ basis
-        sample = scores[rng.permutation(len(scores))[:512]]
-        half = len(sample) // 2
-        median = float(np.median(np.linalg.norm(sample[:half] - sample[half : 2 * half], axis=1)))
-        draft = cls(
-            *(np.asarray(a, np.float32) for a in (mean, basis, spread, [inside])),
-            frequencies=np.asarray(rng.normal(size=(kept, FOURIER)) / max(median, FLOOR), np.float32),
-            phases=np.asarray(rng.uniform(0, 2 * np.pi, FOURIER), np.float32),
-            centre=np.zeros(0, np.float32),
-            weight=np.zeros(0, np.float32),
-            directions=np.zeros((0, 0), np.float32),
-        )
-        blocks = draft._blocks(np.asarray(rows, np.float32))
-        columns = np.concatenate(blocks, axis=1).astype(np.float64)
-        # each block enters with the same total variance: none is drowned by another's number of columns
-        share = np.concatenate([np.full(b.shape[1], 1 / np.sqrt(b.shape[1])) for b in blocks])
-        centre, weight = columns.mean(axis=0), share / _scale(columns)
-        _, strength, final = np.linalg.svd((columns - centre) * weight, full_matrices=False)
-        sd = strength / np.sqrt(len(rows))
-        r = min(directions, len(rows) // 2, int((sd > 1e-4 * sd[0]).sum()))
-        return cls(
-            draft.mean,
-            draft.basis,
-            draft.spread,
-            draft.inside,
-            draft.frequencies,
-            draft.phases,
-            centre=centre.astype(np.float32),
-            weight=weight.astype(np.float32),
-            directions=(final[:r].T / sd[:r]).astype(np.float32),
-        )
+        mean, basis, spread, inside = _principal(rows)
+        frequencies, phases = _fourier((rows - mean) @ basis, np.random.default_rng(seed))
+        none = np.zeros(0, np.float32)
+        stem = (np.asarray(a, np.float32) for a in (mean, basis, spread, [inside], frequencies, phases))
+        draft = cls(*stem, centre=none, directions=none)  # type: ignore[misc]  # six arrays, unpacked
+        centre, final = _leading_directions(draft._blocks(rows.astype(np.float32)), directions)
+        return replace(draft, centre=centre.astype(np.float32), directions=final.astype(np.float32))
 
     def _blocks(self, x: FloatArray) -> list[FloatArray]:
+        """Whitened scores, products of the leading ones, Fourier features, energy outside the principal subspace."""
         centred = x - self.mean
         scores = centred @ self.basis
         white = np.clip(scores / self.spread, -CLIP, CLIP)
         leading = white[:, :LEADING]
         left, right = np.triu_indices(leading.shape[1])
-        inside = int(self.inside[0])
-        outside = np.einsum("nd,nd->n", centred, centred) - np.einsum(
-            "np,np->n", scores[:, :inside], scores[:, :inside]
-        )
+        kept = scores[:, : int(self.inside[0])]
+        outside = np.square(centred).sum(axis=1) - np.square(kept).sum(axis=1)
         energy = np.log(np.maximum(outside, 0) + np.float32(1e-3) * self.spread[0] ** 2)
         fourier = np.cos(scores @ self.frequencies + self.phases)
         return [white, leading[:, left] * leading[:, right], fourier, energy[:, None]]
@@ -133,14 +127,14 @@ class FeatureMap:
             raise FeatureError(f"embeddings have shape {rows.shape}, the map was fitted on (N, {len(self.mean)})")
         if not np.isfinite(rows).all():
             raise FeatureError("embeddings hold NaN or infinity")
-        columns = np.concatenate(self._blocks(rows), axis=1)
-        features: FloatArray = ((columns - self.centre) * self.weight) @ self.directions
+        columns: FloatArray = np.concatenate(self._blocks(rows), axis=1)
+        features: FloatArray = np.asarray((columns - self.centre) @ self.directions, np.float32)
         return features
 
     @property
     def width(self) -> int:
         """r, the number of features."""
-        return self.directions.shape[1]
+        return int(self.directions.shape[1])
 
     def to_arrays(self) -> dict[str, FloatArray]:
         """The map as named arrays, for safetensors."""

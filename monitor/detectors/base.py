@@ -64,14 +64,14 @@ class Context:
 class Detector(Generic[Current, Options]):
     """A detector: its `name`, what it `takes`, its `options` (a frozen dataclass with defaults), and how to `run` it.
 
-    `run(context, current, options)` gets a non-empty `current` and, where `needs_baseline`, a context; both sides
-    have the same fingerprint. `size` counts the rows of `current` that matter to it.
+    `run(context, current, options)` gets a non-empty `current` and, where `needs_baseline`, a non-empty baseline of
+    the same fingerprint; else the context may be empty. `size` counts the rows of `current` that matter to it.
     """
 
     name: str
     takes: Takes
     options: Callable[..., Options]
-    run: Callable[[Context | None, Current, Options], Score]
+    run: Callable[[Context, Current, Options], Score]
     size: Callable[[Current], int]
     needs_baseline: bool = True
 
@@ -114,11 +114,10 @@ def judge(
     """
     if detector.size(current) == 0:
         return Score(Verdict.NO_DATA, "There were no rows to judge.")
-    context = None
-    if reference is not None:
-        context = Context(modality, reference.summaries.get(modality, Summary(modality)), reference)
+    known = Reference(0, "", {}) if reference is None else reference
+    context = Context(modality, known.summaries.get(modality, Summary(modality)), known)
     if detector.needs_baseline:
-        if context is None or _missing(detector, context):
+        if reference is None or _missing(detector, context):
             reason = f"The baseline knows nothing of {modality}, so that drift cannot be judged."
             return Score(Verdict.NO_BASELINE, reason, n_current=detector.size(current))
         if isinstance(current, Summary):

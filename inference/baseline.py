@@ -1,0 +1,223 @@
+"""A model version's own baseline: frozen maps, and what drift-free rows look like through them.
+
+Maps are fitted on other rows than those that serve as reference: rows look closer to a map that was fitted on them,
+and a window would differ from such a reference with nothing wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from inference.features import FeatureMap
+from inference.pairing import PairingMap
+from inference.projection import FINE_BINS, FUSED, PRESENT, Projector, Rows
+from inference.summaries import ROWS_PER_BIN
+from migrations.schema import bins as schema_bins
+from migrations.schema.bins import Bins
+
+FILE = "baseline.safetensors"
+LAYOUT = 1
+FEWEST_ROWS = 128
+
+Floats = NDArray[np.floating]
+
+
+class BaselineError(ValueError):
+    """A baseline cannot be made or read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validation:
+    """N labelled, drift-free rows with every modality present, as the model answers them.
+
+    `embeddings` maps each modality and `fused` to (N, d); `quality` each modality to (N, statistics); `predicted` and
+    `labels` (N,) class numbers; `confidence` (N,) after temperature; `agreement` (N,) 0 or 1.
+    """
+
+    embeddings: Mapping[str, Floats]
+    quality: Mapping[str, Floats]
+    predicted: NDArray[np.int64]
+    confidence: Floats
+    agreement: Floats
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineRecord:
+    """What the database keeps of one modality: the `encoder_fingerprint`, `counts` of rows, and stored bins."""
+
+    modality: str
+    encoder_fingerprint: str
+    counts: Mapping[str, int]
+    bins: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Baseline:
+    """Maps, reference bins and counts by modality, and facts that can be written as JSON.
+
+    `facts`: `class_names`; `quality` {modality: names}; `encoders` {modality: fingerprint}; `accuracy` of `labelled`
+    rows; `class_prior` of the labels; `confidence` and `confidence_correct`, rows and right rows in 50 bins of [0, 1].
+    """
+
+    projector: Projector
+    reference: Mapping[str, Bins]
+    counts: Mapping[str, Mapping[str, int]]
+    facts: Mapping[str, Any]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """By modality and `fused`: encoder and feature map. Only bins of equal fingerprints can be compared."""
+        encoders = self.facts["encoders"]
+        return {
+            name: f"{encoders.get(name, '')}+{each.fingerprint()}" for name, each in self.projector.features.items()
+        }
+
+    def to_records(self) -> list[BaselineRecord]:
+        """What goes into the database, beside `facts`."""
+        fingerprints = self.fingerprints
+        return [
+            BaselineRecord(name, fingerprints.get(name, ""), dict(self.counts[name]), schema_bins.dump(bins))
+            for name, bins in sorted(self.reference.items())
+        ]
+
+    def save(self, folder: Path) -> Path:
+        """Write `baseline.safetensors` into an existing folder; equal baselines give equal bytes."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, feature_map in self.projector.features.items():
+            arrays |= {f"features.{name}.{key}": array for key, array in feature_map.to_arrays().items()}
+        if self.projector.pairing is not None:
+            arrays |= {f"pairing.{key}": array for key, array in self.projector.pairing.to_arrays().items()}
+        for name, bins in self.reference.items():
+            arrays[f"bins.{name}.count"] = np.ascontiguousarray(bins.count)
+            arrays |= {f"bins.{name}.column.{key}": np.ascontiguousarray(a) for key, a in bins.columns.items()}
+        about = {"facts": self.facts, "counts": self.counts, "pair": self.projector.pair}
+        path = folder / FILE
+        save_file(arrays, path, {"layout": str(LAYOUT), "about": json.dumps(about, sort_keys=True)})
+        return path
+
+    @classmethod
+    def load(cls, folder: Path) -> Baseline:
+        """Read what `save` wrote. Raises BaselineError where it is missing or damaged."""
+        path = folder / FILE
+        try:
+            with safe_open(path, "numpy") as stored:
+                layout = (stored.metadata() or {}).get("layout")
+                if layout != str(LAYOUT):
+                    raise BaselineError(f"{path} has layout {layout}; this version reads {LAYOUT}")
+                about = json.loads(stored.metadata()["about"])
+                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no iterator
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise BaselineError(f"{path} cannot be read: {error}") from error
+        features = {name: FeatureMap.from_arrays(parts) for name, parts in _nested(arrays, "features").items()}
+        pairing = _under(arrays, "pairing")
+        projector = Projector(
+            len(about["facts"]["class_names"]),
+            features,
+            PairingMap.from_arrays(pairing) if pairing else None,
+            (about["pair"][0], about["pair"][1]),
+        )
+        reference = {
+            name: Bins(parts["count"], _under(parts, "column")) for name, parts in _nested(arrays, "bins").items()
+        }
+        return cls(projector, reference, about["counts"], about["facts"])
+
+
+def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def _nested(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, dict[str, NDArray[Any]]]:
+    inner = _under(arrays, prefix)
+    return {name: _under(inner, name) for name in sorted({key.split(".", 1)[0] for key in inner})}
+
+
+def fit_baseline(
+    rows: Validation,
+    *,
+    class_names: tuple[str, ...],
+    quality_names: Mapping[str, tuple[str, ...]],
+    encoder_fingerprints: Mapping[str, str],
+    fit_on: Mapping[str, Floats] | None = None,
+    fit_share: float = 0.5,
+    q: int = ROWS_PER_BIN,
+    seed: int = 0,
+) -> Baseline:
+    """Fit maps and take the reference bins from validation rows.
+
+    `fit_on` gives embeddings of other rows, by modality and `fused`, to fit the maps on, row i with row i; the model's
+    training rows will do. Without it a random `fit_share` of the validation rows is spent on that. Accuracy and
+    calibration use all rows. Raises BaselineError below 128 rows.
+    """
+    n = len(rows.labels)
+    if n < FEWEST_ROWS:
+        raise BaselineError(f"a baseline needs at least {FEWEST_ROWS} validation rows, got {n}")
+    order = np.random.default_rng(seed).permutation(n)
+    spent = 0 if fit_on is not None else round(n * fit_share)
+    source = fit_on if fit_on is not None else {name: x[order[:spent]] for name, x in rows.embeddings.items()}
+    projector = fit_projector(source, classes=len(class_names), seed=seed)
+    held_out = order[spent:]
+    reference = {
+        name: schema_bins.from_rows(projection.columns, q)
+        for name, projection in projector.project(_as_rows(rows, held_out)).items()
+    }
+    counts = {name: {PRESENT: bins.rows} for name, bins in reference.items() if name != FUSED}
+    counts[FUSED] = {"rows": len(held_out), FUSED: reference[FUSED].rows}
+    facts = {
+        "class_names": list(class_names),
+        "quality": {name: list(names) for name, names in quality_names.items()},
+        "encoders": dict(encoder_fingerprints),
+        **_calibration(rows, len(class_names)),
+    }
+    return Baseline(projector, reference, counts, facts)
+
+
+def fit_projector(
+    embeddings: Mapping[str, Floats], *, classes: int, pair: tuple[str, str] = ("image", "text"), seed: int = 0
+) -> Projector:
+    """Fit every feature map, and the pairing map where both modalities of `pair` are there, on (N, d) each."""
+    features = {name: FeatureMap.fit(x, seed=seed) for name, x in embeddings.items()}
+    if not set(pair) <= set(features):
+        return Projector(classes, features)
+    left, right = (features[name].transform(embeddings[name]) for name in pair)
+    return Projector(classes, features, PairingMap.fit(left, right), pair)
+
+
+def _as_rows(rows: Validation, chosen: NDArray[np.intp]) -> Rows:
+    n = len(chosen)
+    return Rows(
+        topics=("",) * n,
+        partitions=np.zeros(n, np.int64),
+        offsets=np.arange(n),
+        slot_at=np.zeros(n),
+        quarantined=np.zeros(n, np.bool_),
+        embeddings={name: x[chosen] for name, x in rows.embeddings.items()},
+        quality={name: x[chosen] for name, x in rows.quality.items()},
+        statuses={name: np.full(n, PRESENT) for name in rows.embeddings if name != FUSED},
+        routes=np.full(n, FUSED),
+        predicted=rows.predicted[chosen],
+        confidence=rows.confidence[chosen],
+        agreement=rows.agreement[chosen],
+    )
+
+
+def _calibration(rows: Validation, classes: int) -> dict[str, Any]:
+    correct = rows.predicted == rows.labels
+    fine = np.clip((rows.confidence * FINE_BINS).astype(np.int64), 0, FINE_BINS - 1)
+    return {
+        "accuracy": float(correct.mean()),
+        "labelled": len(correct),
+        "class_prior": (np.bincount(rows.labels, minlength=classes) / len(correct)).tolist(),
+        "confidence": np.bincount(fine, minlength=FINE_BINS).tolist(),
+        "confidence_correct": np.bincount(fine[correct], minlength=FINE_BINS).tolist(),
+    }
