@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
@@ -11,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from migrations.connect import connect
 from monitor.alerts.message import Links
 from monitor.api.app import create_app
+from monitor.api.context import Targets
 from monitor.channels.base import Channel, kinds
 from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock
@@ -132,7 +134,11 @@ def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: 
 
 
 def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
-    """The API and the status page."""
+    """The API and the status page, held to what the detectors are told."""
+
+    def told(detector: str) -> Any:
+        return catalogue()[detector].options(**settings.detector_options.get(detector, {}))
+
     return create_app(
         engine,
         model=settings.model,
@@ -141,4 +147,10 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         slot_seconds=settings.slot_seconds,
         availability_window_seconds=settings.availability_window,
         grace_seconds=settings.grace_seconds,
+        targets=Targets(
+            availability=told("availability").target,
+            calibration_error=told("calibration").threshold,
+            minimum_labels=told("calibration").min_rows,
+            label_minutes=max(1, settings.label_window_seconds // 60),
+        ),
     )

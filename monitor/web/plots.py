@@ -26,18 +26,25 @@ class Mark:
     title: str
 
 
-def reliability_marks(bins: Sequence[ReliabilityBin], side: float = SIDE) -> list[Mark]:
-    """Points of a square diagram with the origin at the bottom left; radius grows with the square root of the count.
+def reliability_floor(bins: Sequence[ReliabilityBin]) -> float:
+    """Where both axes of the diagram start: the fifth below the least value shown, so that the bins fill it."""
+    least = min((min(each.confidence, each.accuracy_low) for each in bins), default=0.0)
+    return min(int(least * 5), 4) / 5
 
-    `off` marks bins whose interval leaves the diagonal out.
+
+def reliability_marks(bins: Sequence[ReliabilityBin], floor: float = 0.0, side: float = SIDE) -> list[Mark]:
+    """Points of a square diagram from `floor` to 1, origin at the bottom left.
+
+    The radius grows with the square root of the count; `off` marks bins whose interval leaves the diagonal out.
     """
+    scale = side / (1 - floor)
     most = max((each.count for each in bins), default=1)
     return [
         Mark(
-            x=each.confidence * side,
-            y=(1 - each.accuracy) * side,
-            y_low=(1 - each.accuracy_low) * side,
-            y_high=(1 - each.accuracy_high) * side,
+            x=(each.confidence - floor) * scale,
+            y=(1 - each.accuracy) * scale,
+            y_low=(1 - each.accuracy_low) * scale,
+            y_high=(1 - each.accuracy_high) * scale,
             radius=2.5 + 3.5 * (each.count / most) ** 0.5,
             off=not each.accuracy_low <= each.confidence <= each.accuracy_high,
             title=(

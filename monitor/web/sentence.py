@@ -82,10 +82,8 @@ def _alerts(facts: Facts) -> Sentence | None:
 
 
 def _todo(alert: AlertView) -> str | None:
-    for key in ("action", "todo", "runbook", "runbook_url"):
-        if value := alert.annotations.get(key):
-            return str(value)
-    return None
+    runbook = alert.annotations.get("runbook")
+    return f"Runbook: {runbook}" if runbook else None
 
 
 def _availability(alert: AlertView, facts: Facts) -> str:

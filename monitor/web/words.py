@@ -83,7 +83,10 @@ def vocabulary() -> dict[str, Any]:
     """The words that the browser needs for its plots."""
     return {
         "detectors": {name: known._asdict() for name, known in DETECTORS.items()},
-        "verdicts": {name: sign._asdict() for name, sign in VERDICTS.items()},
+        "verdicts": {
+            **{name: sign._asdict() for name, sign in VERDICTS.items()},
+            "drift:availability": AVAILABILITY_BREACH._asdict(),
+        },
         "modalities": MODALITIES,
     }
 

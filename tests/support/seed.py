@@ -264,9 +264,11 @@ def _finding(
 ) -> dict[str, Any]:
     detector, modality, threshold, mean, spread, moved = check
     value: float | None = float(mean + spread * rng.standard_normal())
+    if detector in ("availability", "agreement"):
+        value = min(float(value or 0), 1.0)
     drifting = moved is not None and _new_camera(end - timedelta(seconds=30))
     if drifting and moved is not None:
-        value = float(moved * (1 + 0.08 * rng.standard_normal()))
+        value = float(moved + (spread if moved > 0.5 else 0.08 * moved) * rng.standard_normal())
     verdict = "drift" if drifting and detector not in ("agreement", "class_drift") else "ok"
     explanation, n = f"{modality} is as in the baseline", 240
     if drifting and verdict == "drift":

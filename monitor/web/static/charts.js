@@ -3,7 +3,6 @@
 
 const charts = (() => {
   const HEIGHT = 132;
-  const SHAPES = { ok: "check", drift: "diamond", insufficient: "half", no_data: "ring", no_baseline: "dashed" };
   const ORDER = ["image", "text", "audio", "video", "tabular", "fused"];
   const place = document.getElementById("charts");
   const drawn = new Map();
@@ -39,11 +38,15 @@ const charts = (() => {
     const size = 3.6 * devicePixelRatio;
     ctx.save();
     ctx.lineWidth = 1.4 * devicePixelRatio;
+    let ringed = -Infinity;
     verdicts.forEach((verdict, i) => {
       if (verdict === "ok") return;
-      const value = plot.data[1][i] ?? plot.data[2][i] ?? plot.scales.y.min;
+      const value = plot.data[1][i];
       const x = plot.valToPos(plot.data[0][i], "x", true);
-      const y = Math.max(plot.valToPos(value, "y", true), plot.bbox.top);
+      // without a value it lies on the ground
+      const y = value === null ? plot.bbox.top + plot.bbox.height - size : plot.valToPos(value, "y", true);
+      if (verdict !== "drift" && x - ringed < size * 2.4) return;  // rings need room to be seen as rings
+      if (verdict !== "drift") ringed = x;
       ctx.beginPath();
       if (verdict === "drift") {
         ctx.fillStyle = style("--bad");
@@ -59,10 +62,18 @@ const charts = (() => {
     ctx.restore();
   }
 
-  function range(_plot, low, high) {
+  // Some air around the values; none below nought, nor above 100%.
+  function range(low, high, words) {
     if (low === null) return [0, 1];
     const span = high - low || Math.abs(high) || 1;
-    return [low >= 0 && low - span * 0.15 < 0 ? 0 : low - span * 0.15, high + span * 0.18];
+    const top = high + span * 0.18;
+    return [low >= 0 ? Math.max(0, low - span * 0.15) : low - span * 0.15, words.style === "share" && high <= 1 ? Math.min(1.001, top) : top];
+  }
+
+  function ticks(values, words) {
+    if (words.style !== "share") return values.map((value) => figure(value, words));
+    const step = values.length > 1 ? values[1] - values[0] : 1;
+    return values.map((value) => `${(value * 100).toFixed(step >= 0.0099 ? 0 : 1)}%`);
   }
 
   function options(one) {
@@ -70,10 +81,10 @@ const charts = (() => {
     return {
       width: one.node.querySelector(".plot").clientWidth, height: HEIGHT, legend: { show: false },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
-      scales: { x: { time: true, range: () => one.span }, y: { range } },
+      scales: { x: { time: true, range: () => one.span }, y: { range: (_p, low, high) => range(low, high, one.words) } },
       axes: [
         { ...axis, size: 24, space: 56, grid: { show: false }, values: (_p, at, _i, _s, step) => at.map((each) => tick(each, step)) },
-        { ...axis, size: 46, space: 34, values: (_p, values) => values.map((value) => figure(value, one.words)) },
+        { ...axis, size: 46, space: 34, values: (_p, values) => ticks(values, one.words) },
       ],
       series: [
         {},
@@ -92,14 +103,14 @@ const charts = (() => {
     const point = points[at];
     const when = index === null || index === undefined ? "" : ` at ${clock(one.data[0][at], true)}`;
     const limit = point.threshold === null ? "" : `, threshold ${figure(point.threshold, one.words)}`;
-    const verdict = index === null || index === undefined ? "" : `: ${one.verdictWords[point.verdict]}`;
+    const verdict = index === null || index === undefined ? "" : `: ${one.sign(point.verdict).word}`;
     one.node.querySelector(".now").textContent = `${figure(point.value, one.words)}${limit}${when}${verdict}`;
   }
 
   function node(series) {
     const made = document.createElement("article");
     made.className = "chart";
-    made.innerHTML = '<header><h4></h4><span class="sign"><svg class="shape" aria-hidden="true"><use></use></svg><span></span></span></header><p class="now"></p><div class="plot" role="img"></div>';
+    made.innerHTML = '<header><h3></h3><span class="sign"><svg class="shape" aria-hidden="true"><use></use></svg><span></span></span></header><p class="now"></p><div class="plot" role="img"></div>';
     made.dataset.key = `${series.detector} ${series.modality}`;
     return made;
   }
@@ -108,16 +119,16 @@ const charts = (() => {
     const stale = one.words && one.points.length ? one.points[one.points.length - 1].at : null;
     one.points = series.points;
     one.words = words.detectors[series.detector] || { name: series.detector.replaceAll("_", " "), unit: "", style: "number" };
-    one.verdictWords = Object.fromEntries(Object.entries(words.verdicts).map(([name, sign]) => [name, sign.word]));
+    one.sign = (verdict) => words.verdicts[`${verdict}:${series.detector}`] || words.verdicts[verdict];
     one.verdicts = series.points.map((point) => point.verdict);
     one.span = span;
     one.data = [series.points.map((p) => Date.parse(p.at) / 1000), series.points.map((p) => p.value), series.points.map((p) => p.threshold)];
     const last = series.points[series.points.length - 1];
-    const sign = words.verdicts[last.verdict];
-    one.node.querySelector("h4").textContent = one.words.name;
-    one.node.querySelector("h4").title = one.words.unit;
+    const sign = one.sign(last.verdict);
+    one.node.querySelector("h3").textContent = `${one.title}: ${one.words.name.toLowerCase()}`;
+    one.node.querySelector("h3").title = one.words.unit;
     one.node.querySelector(".sign").className = `sign ${sign.tone}`;
-    one.node.querySelector("use").setAttribute("href", `#${SHAPES[last.verdict]}`);
+    one.node.querySelector("use").setAttribute("href", `#${sign.shape}`);
     one.node.querySelector(".sign span").textContent = sign.word;
     const bad = one.verdicts.filter((verdict) => verdict === "drift").length;
     one.node.querySelector(".plot").setAttribute("aria-label",
@@ -138,19 +149,11 @@ const charts = (() => {
     place.replaceChildren();
     const names = [...new Set(all.map((series) => series.modality))].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
     for (const name of names) {
-      const group = document.createElement("section");
-      group.className = "group";
-      const grid = document.createElement("div");
-      grid.className = "grid";
-      const title = document.createElement("h3");
-      title.textContent = words.modalities[name] || name.charAt(0).toUpperCase() + name.slice(1);
-      group.append(title, grid);
       for (const series of all.filter((each) => each.modality === name)) {
-        const one = { node: node(series), points: [] };
-        grid.append(one.node);
+        const one = { node: node(series), points: [], title: words.modalities[name] || name.charAt(0).toUpperCase() + name.slice(1) };
+        place.append(one.node);
         drawn.set(one.node.dataset.key, one);
       }
-      place.append(group);
     }
   }
 
