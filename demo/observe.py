@@ -44,7 +44,13 @@ class Observer:
         """Every alert sent to the on-call receiver so far, in that order."""
         fired, ended = notifications.alias("fired"), notifications.alias("ended")
         query = (
-            select(alerts.c.alertname, alerts.c.modality, alerts.c.severity, fired.c.sent_at, ended.c.sent_at)
+            select(
+                alerts.c.alertname,
+                alerts.c.modality,
+                alerts.c.severity,
+                fired.c.sent_at.label("detected_at"),
+                ended.c.sent_at.label("resolved_at"),
+            )
             .join(fired, and_(fired.c.alert_id == alerts.c.alert_id, fired.c.event == "firing"))
             .join(
                 ended,
@@ -59,7 +65,7 @@ class Observer:
             .where(fired.c.receiver == RECEIVER, fired.c.status == "sent")
             .order_by(fired.c.sent_at)
         )
-        return [Told(row[0], row[1], row[2], row[3], row[4]) for row in self._rows(query)]
+        return [Told(**row._mapping) for row in self._rows(query)]
 
     def verdicts(self, detector: str, modality: str, since: datetime, until: datetime) -> list[str]:
         """The verdicts on every window that lies within the given time."""

@@ -159,6 +159,11 @@ def encode(request_id: str, at: datetime, example: Example, *, with_image: bool,
     return json.dumps(message).encode() if as_json else msgspec.msgpack.encode(message)
 
 
+def encode_for_store(request_id: str, example: Example) -> bytes:
+    """The message of an example that was never sent."""
+    return encode(request_id, datetime.now(UTC), example, with_image=True, as_json=False)
+
+
 class Labeller:
     """The reviewers: label requests from a given moment on, each some seconds after it was sent."""
 

@@ -1,0 +1,147 @@
+"""The command `fusionwatch-demo`."""
+
+from __future__ import annotations
+
+import signal
+import time
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from demo import ledger, make_checkpoint
+from demo.deployment import CHECKPOINT, LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
+from demo.observe import Observer
+from demo.processes import ProcessError
+from demo.results import Results
+from demo.servers import ServerError, free_port
+from demo.stage import Pace, Stage
+from demo.story import play as play_story
+from demo.traffic import Labeller, Traffic
+from demo.view import View
+from migrations.connect import connect
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Try fusionwatch on this machine.")
+console = Console()
+
+
+@app.callback()
+def _group() -> None:
+    """Commands by name, however many there are."""
+
+
+@app.command()
+def play(
+    once: Annotated[bool, typer.Option(help="End when the story is over; otherwise the status page stays up.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the results to this file.", dir_okay=False)] = None,
+    folder: Annotated[Path | None, typer.Option(help="Keep data and logs here.", file_okay=False)] = None,
+    port: Annotated[int, typer.Option(help="Port of the status page; 0 takes a free one.", min=0, max=65535)] = 8080,
+    rate: Annotated[float, typer.Option(help="Requests per second.", min=1, max=500)] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of scenes and captions.", min=0)] = 7,
+) -> None:
+    """Play the story: outage, mispairing, new camera, retrain, kill. Exit code 0 only if every expectation held."""
+    warnings.simplefilter("ignore")  # third parties' advice to their users
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with folder_for(folder) as place, ExitStack() as stack:
+            results = _play(place, stack, port=port or free_port(), rate=rate, seed=seed)
+            if json is not None:
+                results.write(json)
+            _tell(results, json)
+            if not once:
+                _stay()
+    except (ServerError, ProcessError) as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("stopped")
+        raise typer.Exit(130) from None
+    raise typer.Exit(0 if results.met else 1)
+
+
+def _play(folder: Path, stack: ExitStack, *, port: int, rate: float, seed: int) -> Results:
+    pace = Pace()
+    with console.status("starting PostgreSQL, the broker, worker, trainer, monitor and API …"):
+        deployment = stack.enter_context(deploy(folder, pace, port=port, seed=seed))
+    console.print(f"status page  [bold]{deployment.status_page}[/bold]     data and logs  {folder}", soft_wrap=True)
+    stage = _stage(deployment, stack, pace, rate=rate, seed=seed)
+    with stage.view.live():
+        return play_story(stage)
+
+
+def _stage(deployment: Deployment, stack: ExitStack, pace: Pace, *, rate: float, seed: int) -> Stage:
+    engine = connect(deployment.database_url, application="fusionwatch-demo")
+    stack.callback(engine.dispose)
+    traffic = Traffic(deployment.bootstrap, TOPICS.requests, deployment.store, rate=rate, seed=seed)
+    labeller = Labeller(deployment.bootstrap, LABEL_TOPIC, traffic, delay_seconds=3)
+    stack.callback(traffic.stop)
+    stack.callback(labeller.stop)
+    observer = Observer(engine)
+    view = View(console)
+    view.figures = lambda: {
+        "sent": str(len(traffic.sent)),
+        "logged": str(observer.logged()),
+        "labels": str(labeller.labels),
+        "on-call told": str(len(deployment.receiver.notifications)),
+    }
+    return Stage(
+        traffic,
+        labeller,
+        observer,
+        deployment.worker,
+        deployment.programs,
+        view,
+        audit=lambda: ledger.audit(deployment.bootstrap, TOPICS, engine),
+        dead_letter_codes=lambda: dict(ledger.dead_letter_codes(deployment.bootstrap, TOPICS)),
+        seed=seed,
+        pace=pace,
+    )
+
+
+def _tell(results: Results, path: Path | None) -> None:
+    for step in results.steps:
+        sign, style = ("✓", "green") if step.met else ("✗", "red")
+        console.print(f"{sign} {step.title}", style=style)
+        for expectation in step.expectations:
+            if not expectation.met:
+                console.print(f"    {expectation.text}: found {expectation.found}", style="red", markup=False)
+    if results.retrain is not None:
+        told = results.retrain
+        console.print(
+            f"retrain: accuracy {told.accuracy_before:.3f} → {told.accuracy_after:.3f}, "
+            f"ECE {told.ece_before:.3f} → {told.ece_after:.3f}"
+        )
+    if results.totals is not None:
+        totals = results.totals
+        console.print(
+            f"{totals.sent} sent, {totals.answered} answered, {totals.logged} logged, {totals.dead_lettered} dead "
+            f"letters, {totals.lost} lost, {totals.duplicated} duplicated; {results.false_alerts} false alerts"
+        )
+    if path is not None:
+        console.print(f"results in {path}", markup=False)
+
+
+def _stay() -> None:
+    console.print("The status page stays up until Ctrl-C.")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        console.print("stopping …")
+
+
+@app.command()
+def checkpoint(
+    folder: Annotated[Path, typer.Option(help="Where to write it; must be empty.")] = CHECKPOINT,
+    seed: Annotated[int, typer.Option(help="Seed of scenes, weights and batches.", min=0)] = 0,
+) -> None:
+    """Train the demo checkpoint from nothing: a few minutes on one core."""
+    make_checkpoint.main(folder, seed=seed)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

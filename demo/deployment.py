@@ -1,0 +1,161 @@
+"""A whole deployment on this machine: embedded servers, the same programs as in production, settings for short windows."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from demo import receiver, servers
+from demo.examples import example_stream
+from demo.ledger import Topics
+from demo.processes import Program, console_script
+from demo.receiver import Receiver
+from demo.stage import Pace
+from demo.traffic import encode_for_store
+from inference.training.store import LABELS, LocalStore
+
+CHECKPOINT = Path(__file__).parent / "checkpoint"
+TOPICS = Topics("fusion.requests", "fusion.predictions", "fusion.requests.dlq")
+LABEL_TOPIC = "fusion.labels"
+PARTITIONS = 2
+READY_SECONDS = 120.0
+REPLAY_EXAMPLES = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A running deployment. `store` is where the producer team keeps its raw messages."""
+
+    folder: Path
+    database_url: str
+    bootstrap: str
+    status_page: str
+    store: LocalStore
+    receiver: Receiver
+    worker: Program
+    programs: list[Program]
+
+
+@contextmanager
+def folder_for(given: Path | None) -> Iterator[Path]:
+    """The given folder, made where it is missing, or a temporary one that is removed at the end."""
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.resolve()
+        return
+    # Servers and programs may still be closing files as it goes.
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-demo-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@contextmanager
+def deploy(folder: Path, pace: Pace, *, port: int, seed: int) -> Iterator[Deployment]:
+    """Start everything and wait until it is ready; stop it in the opposite order on leaving."""
+    with ExitStack() as stack:
+        database = stack.enter_context(servers.postgres(folder / "postgres"))
+        bootstrap = stack.enter_context(servers.broker(folder / "broker.log"))
+        url = database.create(f"fusionwatch_{secrets.token_hex(4)}")
+        servers.migrate(url)
+        _make_topics(bootstrap)
+        store, replay = folder / "raw", folder / "replay"
+        for path in (store, replay, folder / "checkpoints"):
+            path.mkdir(exist_ok=True)
+        _fill_replay(replay, seed)
+        secret = secrets.token_hex(32)
+        oncall = stack.enter_context(receiver.listen(secret))
+        environment = _environment(url, bootstrap, folder, pace, oncall, secret, port)
+        programs = _programs(folder, environment)
+        for program in programs:
+            program.start()
+            stack.callback(program.stop)
+        for program in programs:
+            program.wait_ready(READY_SECONDS)
+        page = f"http://127.0.0.1:{port}/"
+        yield Deployment(folder, url, bootstrap, page, LocalStore(store), oncall, programs[0], programs)
+
+
+def _make_topics(bootstrap: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    names = (TOPICS.requests, TOPICS.predictions, TOPICS.dead_letters, LABEL_TOPIC)
+    admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+    admin.close()
+
+
+def _fill_replay(folder: Path, seed: int) -> None:
+    """A sample of what the model was trained on, in the form of the team's raw messages, for retraining to mix in."""
+    store = LocalStore(folder)
+    stream = example_stream(seed + 100)
+    lines = []
+    for number in range(REPLAY_EXAMPLES):
+        example = next(stream)
+        request_id = f"original-{number}"
+        store.put(request_id, encode_for_store(request_id, example))
+        lines.append(json.dumps({"request_id": request_id, "label": example.label.name.lower()}))
+    (folder / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _environment(
+    url: str, bootstrap: str, folder: Path, pace: Pace, oncall: Receiver, secret: str, port: int
+) -> Mapping[str, str]:
+    """Every program's settings. Windows are short, so that minutes are enough; what is judged stays the same."""
+    receivers = {
+        "log": {"channel": "log"},
+        "oncall": {"channel": "webhook", "url": oncall.url, "secret": secret},
+    }
+    settings: dict[str, object] = {
+        "database_url": url,
+        "kafka_bootstrap_servers": bootstrap,
+        "hmac_key": secrets.token_hex(32),
+        "hmac_key_id": "demo",
+        "checkpoint": CHECKPOINT,
+        "device": "cpu",
+        "torch_threads": 1,
+        "slot_seconds": int(pace.hop),
+        "hop_seconds": int(pace.hop),
+        "window_seconds": int(pace.window),
+        "grace_seconds": 2,
+        "silence_seconds": 60,
+        "label_window_seconds": int(pace.window),
+        "detect_interval_seconds": 0.5,
+        "notify_interval_seconds": 0.5,
+        "retrain_interval_seconds": 1,
+        "champion_poll_seconds": 1,
+        "retrain_min_labels": 1200,
+        "retrain_min_labels_per_class": 200,
+        "receivers": json.dumps(receivers),
+        "dashboard_url": f"http://127.0.0.1:{port}/",
+        "api_port": port,
+        "worker_port": servers.free_port(),
+        "trainer_port": servers.free_port(),
+        "monitor_port": servers.free_port(),
+        "checkpoints": folder / "checkpoints",
+        "training_store": folder / "raw",
+        "replay_store": folder / "replay",
+        "trainer_poll_seconds": 1,
+        "trainer_heartbeat_seconds": 2,
+        "fit_seconds": 60,
+    }
+    # The demo's programs take their settings from here alone, not from a .env that lies about.
+    return {f"FUSIONWATCH_{name.upper()}": str(value) for name, value in settings.items()} | {"OMP_NUM_THREADS": "1"}
+
+
+def _programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
+    """The worker first: it registers its checkpoint, which the monitor then watches."""
+
+    def program(name: str, script: str, command: str, port: str) -> Program:
+        ready = f"http://127.0.0.1:{environment[f'FUSIONWATCH_{port}']}/readyz"
+        return Program(name, (console_script(script), command), environment, folder / f"{name}.log", ready)
+
+    return [
+        program("worker", "fusionwatch-inference", "worker", "WORKER_PORT"),
+        program("trainer", "fusionwatch-inference", "trainer", "TRAINER_PORT"),
+        program("monitor", "fusionwatch-monitor", "run", "MONITOR_PORT"),
+        program("api", "fusionwatch-monitor", "api", "API_PORT"),
+    ]
