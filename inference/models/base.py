@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,17 @@ class FusionModel(Protocol):
     def __call__(self, batch: Mapping[str, ModalityBatch], *, with_attention: bool = False) -> FusionOutput:
         """Run the forward pass. A request may lack any modality, or all but one."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One fusion architecture: the constant that each family's module exposes as `FAMILY`.
+
+    `name` is the `model_type` in a checkpoint's `config.json`. `build` makes an untrained module from the parsed
+    configuration. `encoders` maps each modality to the prefix of its encoder's parameters.
+    """
+
+    name: str
+    config: type[PreTrainedConfig]
+    build: Callable[[PreTrainedConfig], nn.Module]
+    encoders: Mapping[str, str]

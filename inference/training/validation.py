@@ -1,0 +1,87 @@
+"""Runs a model over labelled examples the way the worker runs it over requests, and makes its baseline of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.baseline import Baseline, Validation, fit_baseline
+from inference.errors import InferenceError
+from inference.modalities.base import Modality, modalities
+from inference.models.base import Family
+from inference.models.checkpoint import Checkpoint
+from inference.predictor import Prediction, Predictor
+from inference.training.data import LabelledExample
+
+BATCH = 64
+
+
+class UnusableModelError(InferenceError):
+    """The model gave NaN or infinity on a validation example."""
+
+    code = "unusable_model"
+
+
+def validate(checkpoint: Checkpoint, family: Family, examples: Sequence[LabelledExample]) -> Validation:
+    """The model's answers to examples that have every modality; N rows, in the order of the examples.
+
+    Raises UnusableModelError where an answer is not finite.
+    """
+    return _validation(checkpoint, _predict(checkpoint, family, examples), examples)
+
+
+def make_baseline(
+    checkpoint: Checkpoint,
+    family: Family,
+    held_out: Sequence[LabelledExample],
+    fit_on: Sequence[LabelledExample],
+    seed: int = 0,
+) -> Baseline:
+    """The baseline of a model: reference rows from examples it was not trained on, maps fitted on `fit_on`.
+
+    Raises BaselineError where there are too few examples, UnusableModelError where an answer is not finite.
+    """
+    known: Mapping[str, Modality] = modalities()
+    maps = validate(checkpoint, family, fit_on)
+    return fit_baseline(
+        validate(checkpoint, family, held_out),
+        class_names=checkpoint.labels,
+        quality_names={name: known[name].quality_names for name in sorted(family.encoders)},
+        encoder_fingerprints=checkpoint.fingerprints,
+        fit_on=maps.embeddings,
+        seed=seed,
+    )
+
+
+def _predict(checkpoint: Checkpoint, family: Family, examples: Sequence[LabelledExample]) -> list[Prediction]:
+    device = next(checkpoint.model.parameters()).device
+    predictor = Predictor(checkpoint, modalities(), family.encoders, device)
+    inputs = [{"image": example.image, "text": example.caption} for example in examples]
+    predictions = [
+        prediction
+        for start in range(0, len(inputs), BATCH)
+        for prediction in predictor.predict(inputs[start : start + BATCH])
+    ]
+    if broken := sum(prediction.error is not None for prediction in predictions):
+        raise UnusableModelError(f"{broken} of {len(predictions)} validation answers are not finite")
+    return predictions
+
+
+def _validation(
+    checkpoint: Checkpoint, predictions: Sequence[Prediction], examples: Sequence[LabelledExample]
+) -> Validation:
+    def stacked(field: str) -> dict[str, NDArray[np.float32]]:
+        rows = [getattr(prediction, field) for prediction in predictions]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    numbers = {name: number for number, name in enumerate(checkpoint.labels)}
+    return Validation(
+        embeddings=stacked("embeddings"),
+        quality=stacked("quality"),
+        predicted=np.array([numbers[prediction.label or ""] for prediction in predictions]),
+        confidence=np.array([prediction.confidence for prediction in predictions], np.float64),
+        agreement=np.array([float(prediction.agreement or 0.0) for prediction in predictions]),
+        labels=np.array([example.label for example in examples]),
+    )

@@ -1,0 +1,48 @@
+"""A fusion model small enough to build in every test."""
+
+from __future__ import annotations
+
+import torch
+
+from demo.tokenizer import build_tokenizer
+from inference.models.base import ModalityBatch
+from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion
+from inference.models.preprocess import ImageSettings, Preprocessor
+
+LABELS = ("yes", "no", "maybe")
+
+
+def small_model(seed: int = 0) -> CrossAttentionFusion:
+    torch.manual_seed(seed)
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = CrossAttentionConfig(
+        vision_config={"model_type": "vit", "image_size": 32, "patch_size": 16, **size},
+        text_config={"model_type": "bert", "vocab_size": 400, "max_position_embeddings": 32, **size},
+        fusion_size=32,
+        fusion_heads=2,
+        image_stem="convolutional",
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: i for i, label in enumerate(LABELS)},
+    )
+    model = CrossAttentionFusion(config)
+    model.train(False)
+    return model
+
+
+def small_preprocessor() -> Preprocessor:
+    tokenizer = build_tokenizer(["a red circle is left of a blue square"])
+    return Preprocessor(ImageSettings(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), tokenizer, 32)
+
+
+def random_batch(rows: int = 4, tokens: int = 10, seed: int = 0) -> dict[str, ModalityBatch]:
+    """Every row has both modalities; row i has `tokens - i` real tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    length = tokens - torch.arange(rows)
+    mask = (torch.arange(tokens)[None, :] < length[:, None]).long()
+    ids = torch.randint(5, 120, (rows, tokens), generator=generator) * mask
+    here = torch.ones(rows, dtype=torch.bool)
+    pixels = torch.randn(rows, 3, 32, 32, generator=generator)
+    return {
+        "image": ModalityBatch({"pixel_values": pixels}, here),
+        "text": ModalityBatch({"input_ids": ids, "attention_mask": mask}, here),
+    }
