@@ -1,0 +1,170 @@
+"""A batch of messages through parsing, decoding and the model: every message ends as a row or as a dead letter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.errors import Code, Refusal
+from inference.hashing import Hasher
+from inference.modalities.base import MISSING, Decoded, Modality, Status
+from inference.predictor import Prediction, Predictor
+from inference.record import Record
+from inference.request import Request, RequestParser
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityOutcome:
+    """What became of one modality of a request. `digest` is None where nothing was sent."""
+
+    status: Status
+    reason: str | None
+    digest: bytes | None = field(repr=False)
+    captured_at: datetime | None
+    quality: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A request that the model was asked about: what is answered, logged and summarised.
+
+    `quarantine` says why the row is kept out of windows. `embeddings` of `prediction` are raw encoder outputs.
+    """
+
+    record: Record
+    request: Request
+    modalities: Mapping[str, ModalityOutcome]
+    prediction: Prediction
+    degraded: bool
+    quarantine: str | None
+    queue_ms: float
+    preprocess_ms: float
+    total_ms: float
+
+    def embedding(self, name: str) -> NDArray[np.float32] | None:
+        """The (d,) embedding of a present modality or of `fused`; None where there is none."""
+        return self.prediction.embeddings.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that gets no answer, with the reason."""
+
+    record: Record
+    refusal: Refusal
+
+
+Outcome = Predicted | DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class ClockTolerance:
+    """How far a producer's clock may be off before its rows are kept out of windows."""
+
+    future: timedelta = timedelta(minutes=5)
+    past: timedelta = timedelta(hours=24)
+
+    def quarantine(self, produced_at: datetime, received_at: datetime) -> str | None:
+        """The reason to keep a row out of windows, or None."""
+        if produced_at > received_at + self.future:
+            return "produced_in_future"
+        if produced_at < received_at - self.past:
+            return "produced_too_old"
+        return None
+
+
+class Pipeline:
+    """Turns records into outcomes. `predictor` is asked for once a batch: a model is swapped between batches."""
+
+    def __init__(
+        self,
+        parser: RequestParser,
+        modalities: Mapping[str, Modality],
+        hasher: Hasher,
+        predictor: Callable[[], Predictor],
+        tolerance: ClockTolerance,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._parser = parser
+        self._modalities = modalities
+        self._hasher = hasher
+        self._predictor = predictor
+        self._tolerance = tolerance
+        self._clock = clock
+
+    def run(self, records: Sequence[Record]) -> list[Outcome]:
+        """One outcome for each record, in order. Whatever a message holds, this does not raise."""
+        predictor = self._predictor()
+        begun = self._clock()
+        outcomes: dict[int, Outcome] = {}
+        waiting: list[tuple[int, Request, dict[str, Decoded]]] = []
+        for index, record in enumerate(records):
+            parsed = self._parser.parse(record)
+            if isinstance(parsed, Refusal):
+                outcomes[index] = DeadLetter(record, parsed)
+                continue
+            decoded = self._decode(parsed, predictor)
+            if not any(part.status is Status.PRESENT for part in decoded.values()):
+                detail = ", ".join(f"{name}: {part.status} ({part.reason})" for name, part in sorted(decoded.items()))
+                outcomes[index] = DeadLetter(record, Refusal(Code.NO_USABLE_MODALITY, detail))
+                continue
+            waiting.append((index, parsed, decoded))
+        decode_ms = (self._clock() - begun) * 1000
+        inputs = [
+            {name: part.value for name, part in decoded.items() if part.status is Status.PRESENT}
+            for _, _, decoded in waiting
+        ]
+        predictions = predictor.predict(inputs)
+        for (index, request, decoded), prediction in zip(waiting, predictions, strict=True):
+            outcomes[index] = self._predicted(records[index], request, decoded, prediction, begun, decode_ms)
+        return [outcomes[index] for index in range(len(records))]
+
+    def _decode(self, request: Request, predictor: Predictor) -> dict[str, Decoded]:
+        """Each modality that was expected or sent and that the model takes."""
+        expected = predictor.modalities.keys() if request.expected is None else set(request.expected)
+        wanted = (expected | request.modalities.keys()) & predictor.modalities.keys()
+        return {
+            name: self._modalities[name].decode(request.modalities[name].data)
+            if name in request.modalities
+            else MISSING
+            for name in sorted(wanted)
+        }
+
+    def _predicted(
+        self,
+        record: Record,
+        request: Request,
+        decoded: Mapping[str, Decoded],
+        prediction: Prediction,
+        begun: float,
+        decode_ms: float,
+    ) -> Predicted:
+        expected = decoded.keys() if request.expected is None else request.expected
+        return Predicted(
+            record=record,
+            request=request,
+            modalities={name: self._outcome(name, part, request, prediction) for name, part in decoded.items()},
+            prediction=prediction,
+            degraded=any(name in decoded and decoded[name].status is not Status.PRESENT for name in expected),
+            quarantine=self._tolerance.quarantine(request.produced_at, record.received_at),
+            queue_ms=max(0.0, (begun - record.received) * 1000),
+            preprocess_ms=decode_ms + prediction.preprocess_ms,
+            total_ms=max(0.0, (self._clock() - record.received) * 1000),
+        )
+
+    def _outcome(self, name: str, part: Decoded, request: Request, prediction: Prediction) -> ModalityOutcome:
+        given = request.modalities.get(name)
+        measured = prediction.quality.get(name)
+        names = self._modalities[name].quality_names
+        return ModalityOutcome(
+            status=part.status,
+            reason=part.reason,
+            digest=self._hasher.digest(given.data) if given is not None else None,
+            captured_at=given.captured_at if given is not None else None,
+            quality={} if measured is None else dict(zip(names, map(float, measured), strict=True)),
+        )

@@ -1,0 +1,91 @@
+"""Model versions in the database: registering a checkpoint with its baseline, and which version answers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from transformers import PreTrainedConfig
+
+from inference.baseline import Baseline
+from inference.models.checkpoint import MANIFEST, Checkpoint
+from migrations.schema.monitoring import audit_log, baseline_summaries, baselines, model_aliases, model_versions
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """The version that answers, and the folder of its checkpoint."""
+
+    version: str
+    folder: Path
+
+
+def family_of(checkpoint: Checkpoint) -> str:
+    """The name of a checkpoint's fusion family."""
+    return str(cast(PreTrainedConfig, checkpoint.model.config).model_type)
+
+
+def register(
+    connection: Connection,
+    checkpoint: Checkpoint,
+    baseline: Baseline | None,
+    model: str,
+    job_id: int | None = None,
+) -> None:
+    """Make a checkpoint and its baseline known. Safe to run again: what is there stays as it is."""
+    connection.execute(
+        upsert(model_versions)
+        .values(
+            version=checkpoint.version,
+            model=model,
+            family=family_of(checkpoint),
+            checkpoint=str(checkpoint.folder.resolve()),
+            manifest_sha256=hashlib.sha256((checkpoint.folder / MANIFEST).read_bytes()).hexdigest(),
+            class_names=list(checkpoint.labels),
+            modalities=sorted(checkpoint.fingerprints.keys() - {"fused"}),
+            fingerprints=dict(checkpoint.fingerprints),
+            job_id=job_id,
+        )
+        .on_conflict_do_nothing()
+    )
+    if baseline is None:
+        return
+    baseline_id = connection.scalar(
+        upsert(baselines)
+        .values(model_version=checkpoint.version, origin="checkpoint", facts=dict(baseline.facts))
+        .on_conflict_do_nothing()
+        .returning(baselines.c.baseline_id)
+    )
+    if baseline_id is not None:
+        rows = [{**asdict(record), "baseline_id": baseline_id} for record in baseline.to_records()]
+        connection.execute(insert(baseline_summaries), rows)
+
+
+def champion(connection: Connection, model: str) -> Champion | None:
+    """The model's champion; None where it has none."""
+    row = connection.execute(
+        select(model_versions.c.version, model_versions.c.checkpoint)
+        .join(model_aliases, model_aliases.c.version == model_versions.c.version)
+        .where(model_aliases.c.model == model, model_aliases.c.alias == CHAMPION)
+    ).first()
+    return None if row is None else Champion(row.version, Path(row.checkpoint))
+
+
+def adopt_if_none(connection: Connection, model: str, version: str, actor: str) -> bool:
+    """Make a registered version champion where the model has none; returns whether it did. Audited."""
+    now = datetime.now(UTC)
+    statement = upsert(model_aliases).values(model=model, alias=CHAMPION, version=version, updated_at=now)
+    adopted = connection.scalar(statement.on_conflict_do_nothing().returning(model_aliases.c.version)) is not None
+    if adopted:
+        details = {"model": model, "version": version, "reason": "the model had no champion"}
+        connection.execute(
+            insert(audit_log).values(actor=actor, action="adopt_champion", subject=f"model:{model}", details=details)
+        )
+    return adopted

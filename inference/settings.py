@@ -1,0 +1,150 @@
+"""Every setting of the worker: environment variables `FUSIONWATCH_<KEY>`, checked at start."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from inference.hashing import KEY_BYTES
+from inference.training.fit import FitSettings
+from migrations.settings import DatabaseSettings
+
+Topic = str
+_FIT = FitSettings()
+_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+
+
+class ModelSettings(DatabaseSettings):
+    """What worker and trainer share."""
+
+    model: str = Field(default="fusion", min_length=1, description="the model's name; its champion alias is followed")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: cuda, mps, then cpu")
+    torch_threads: int = Field(default=0, ge=0, le=1024, description="threads of one forward pass; 0 leaves torch's")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level logged")
+
+    hmac_key: SecretStr | None = Field(default=None, description="key of the digests, at least 32 bytes; or a file")
+    hmac_key_file: Path | None = Field(default=None, description="file whose bytes are the key, ends of lines cut off")
+    hmac_key_id: str = Field(min_length=1, max_length=64, description="name of the key, stored beside each digest")
+
+    @model_validator(mode="after")
+    def _has_key(self) -> Self:
+        if (self.hmac_key is None) == (self.hmac_key_file is None):
+            raise ValueError("exactly one of FUSIONWATCH_HMAC_KEY and FUSIONWATCH_HMAC_KEY_FILE must be set")
+        try:
+            found = len(self.key())
+        except OSError as error:
+            raise ValueError(f"FUSIONWATCH_HMAC_KEY_FILE: {error.strerror}: {self.hmac_key_file}") from None
+        if found < KEY_BYTES:
+            raise ValueError(f"the HMAC key has {found} bytes; at least {KEY_BYTES} are needed")
+        return self
+
+    def key(self) -> bytes:
+        """The HMAC key's bytes. Raises OSError where its file cannot be read."""
+        if self.hmac_key_file is not None:
+            return self.hmac_key_file.read_bytes().rstrip(b"\r\n")
+        return self.hmac_key.get_secret_value().encode() if self.hmac_key is not None else b""
+
+
+class WorkerSettings(ModelSettings):
+    """Settings of `fusionwatch-inference worker`."""
+
+    checkpoint: Path = Field(description="folder that becomes champion where the model has none yet")
+    champion_poll_seconds: float = Field(default=3.0, gt=0, le=3600, description="how often to look for a new champion")
+
+    # requests, labels, champion, and two probes at once
+    database_pool_size: int = Field(default=6, ge=4, le=100, description="connections kept open by this process")
+
+    kafka_bootstrap_servers: str = Field(min_length=1, description="host:port, several with commas")
+    consumer_group: str = Field(default="fusionwatch", min_length=1, description="group that shares the partitions")
+    topic_requests: Topic = Field(default="fusion.requests", pattern=_TOPIC, description="requests are read from it")
+    topic_predictions: Topic = Field(default="fusion.predictions", pattern=_TOPIC, description="answers go to it")
+    topic_labels: Topic = Field(default="fusion.labels", pattern=_TOPIC, description="labels are read from it")
+    topic_dead_letters: Topic = Field(default="fusion.requests.dlq", pattern=_TOPIC, description="refused messages")
+    create_topics: bool = Field(default=False, description="make missing topics at start")
+    topic_partitions: int = Field(default=4, ge=1, le=10_000, description="partitions of topics made at start")
+    max_poll_seconds: float = Field(default=300, ge=10, le=3600, description="a slower member loses its partitions")
+    max_message_bytes: int = Field(default=16_000_000, ge=1000, le=100_000_000, description="larger ones are refused")
+
+    batch_size: int = Field(default=32, ge=1, le=4096, description="most requests in one forward pass")
+    batch_wait_ms: float = Field(default=20, ge=0, le=10_000, description="how long a request waits for batch-mates")
+    write_interval_ms: float = Field(default=250, ge=0, le=60_000, description="rows wait so long for a transaction")
+    write_rows: int = Field(default=1000, ge=1, le=100_000, description="most rows in one transaction")
+    slot_seconds: int = Field(default=60, ge=1, le=3600, description="width of a summary slot")
+    bin_rows: int = Field(default=8, ge=1, le=1024, description="rows in one bin of a summary")
+    clock_future_seconds: float = Field(default=300, ge=0, description="produced_at later than this is quarantined")
+    clock_past_seconds: float = Field(default=86_400, ge=0, description="produced_at older than this is quarantined")
+    drain_seconds: float = Field(default=20, ge=0, le=600, description="what is in hand may take so long at a stop")
+
+    worker_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        min_length=1,
+        description="name of this process in summaries and the group; host and process id by default",
+    )
+    worker_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    worker_port: int = Field(default=9101, ge=0, le=65535, description="its port; 0 takes a free one")
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _folder(cls, folder: Path) -> Path:
+        if not folder.is_dir():
+            raise ValueError("no such folder")
+        return folder.resolve()
+
+    @model_validator(mode="after")
+    def _room_for_a_batch(self) -> Self:
+        if self.write_rows < self.batch_size:
+            raise ValueError(f"FUSIONWATCH_WRITE_ROWS {self.write_rows} must hold a batch of {self.batch_size}")
+        return self
+
+    def kafka(self) -> dict[str, Any]:
+        """kafka-python's options for reaching the broker."""
+        return {"bootstrap_servers": [server.strip() for server in self.kafka_bootstrap_servers.split(",")]}
+
+
+class TrainerSettings(ModelSettings):
+    """Settings of `fusionwatch-inference trainer`."""
+
+    checkpoints: Path = Field(description="folder for the checkpoints it trains; workers must see it under this path")
+    training_store: Path = Field(description="folder with the raw messages of labelled traffic")
+    replay_store: Path | None = Field(default=None, description="folder with labelled messages of the original data")
+    replay_share: float = Field(default=0.3, ge=0, lt=1, description="share of training examples out of replay_store")
+    held_out_share: float = Field(default=0.4, gt=0, lt=1, description="share of labelled rows not trained on")
+    train_min_rows: int = Field(default=300, ge=256, description="labelled rows below which a job fails")
+
+    fit_steps: int = Field(default=_FIT.steps, ge=1, description="optimiser steps at most")
+    fit_seconds: float = Field(default=3600, gt=0, description="seconds of training at most")
+    fit_batch_size: int = Field(default=_FIT.batch_size, ge=2, le=4096, description="examples in one step")
+    fit_learning_rate: float = Field(default=_FIT.learning_rate, gt=0, le=1, description="of AdamW, at its peak")
+    fit_seed: int = Field(default=0, ge=0, description="seed of batches and dropout")
+
+    trainer_poll_seconds: float = Field(default=5, gt=0, le=3600, description="how often to look for a job")
+    trainer_heartbeat_seconds: float = Field(default=15, gt=0, le=30, description="the lease lapses after 60")
+    trainer_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        min_length=1,
+        description="name of this process in jobs; unique to each start by default",
+    )
+    trainer_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    trainer_port: int = Field(default=9103, ge=0, le=65535, description="its port; 0 takes a free one")
+
+    @field_validator("checkpoints", "training_store", "replay_store")
+    @classmethod
+    def _folder(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.is_dir():
+            raise ValueError("no such folder")
+        return None if folder is None else folder.resolve()
+
+    def fit(self) -> FitSettings:
+        """How to fit."""
+        return FitSettings(
+            steps=self.fit_steps,
+            batch_size=self.fit_batch_size,
+            learning_rate=self.fit_learning_rate,
+            seed=self.fit_seed,
+            deadline_s=self.fit_seconds,
+        )

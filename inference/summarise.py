@@ -1,0 +1,147 @@
+"""Window summaries of every model version that a worker runs: from outcomes to rows of the `summaries` table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.baseline import Baseline
+from inference.modalities.base import Modality
+from inference.pipeline import Predicted
+from inference.projection import FUSED, Projector, Rows
+from inference.summaries import Accumulator, SummaryRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Records by model version, with a batch added."""
+
+    records: Mapping[str, list[SummaryRecord]]
+    worker_id: str
+
+    def rows(self, now: datetime) -> list[dict[str, Any]]:
+        """Rows of the `summaries` table."""
+        return [
+            {
+                **record.key._asdict(),
+                "slot_seconds": record.slot_seconds,
+                "worker_id": self.worker_id,
+                "encoder_fingerprint": record.encoder_fingerprint,
+                "counts": dict(record.counts),
+                "bins": record.payload(),
+                "updated_at": now,
+            }
+            for records in self.records.values()
+            for record in records
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What is needed to add up one version's rows."""
+
+    accumulator: Accumulator
+    modalities: tuple[str, ...]
+    projector: Projector
+
+
+class WindowSummaries:
+    """One accumulator per model version. `add_version` may be called by another thread than the rest."""
+
+    def __init__(self, modalities: Mapping[str, Modality], slot_seconds: int, bin_rows: int, worker_id: str) -> None:
+        self._modalities = modalities
+        self._slot_seconds = slot_seconds
+        self._bin_rows = bin_rows
+        self._worker_id = worker_id
+        self._versions: dict[str, _Version] = {}
+
+    def add_version(
+        self, version: str, classes: int, fingerprints: Mapping[str, str], baseline: Baseline | None
+    ) -> None:
+        """Make a version known before its first row. Without a baseline nothing of its embeddings is kept.
+
+        `fingerprints` are the checkpoint's, by modality and `fused`.
+        """
+        projector = Projector(classes, {}) if baseline is None else baseline.projector
+        accumulator = Accumulator(
+            projector,
+            model_version=version,
+            fingerprints=dict(fingerprints) if baseline is None else baseline.fingerprints,
+            slot_seconds=self._slot_seconds,
+            q=self._bin_rows,
+        )
+        names = tuple(sorted(fingerprints.keys() - {FUSED}))
+        self._versions = {**self._versions, version: _Version(accumulator, names, projector)}
+
+    def preview(self, rows: Sequence[Predicted]) -> Preview:
+        """What the summaries would be with these rows; nothing changes yet."""
+        by_version: dict[str, list[Predicted]] = {}
+        for row in rows:
+            by_version.setdefault(row.prediction.model_version, []).append(row)
+        return Preview(
+            {
+                version: self._versions[version].accumulator.preview(self._rows(group, self._versions[version]))
+                for version, group in by_version.items()
+            },
+            self._worker_id,
+        )
+
+    def commit(self, preview: Preview) -> None:
+        """Take a preview over, once its rows are committed."""
+        for version, records in preview.records.items():
+            self._versions[version].accumulator.commit(records)
+
+    def forget(self, topic: str, partition: int) -> None:
+        """Drop a partition's sums; a later row for it starts new records."""
+        for version in self._versions.values():
+            version.accumulator.forget(topic, partition)
+
+    def _rows(self, group: Sequence[Predicted], version: _Version) -> Rows:
+        predictions = [row.prediction for row in group]
+        times = [row.request.produced_at if row.quarantine is None else row.record.received_at for row in group]
+        return Rows(
+            topics=tuple(row.record.topic for row in group),
+            partitions=np.array([row.record.partition for row in group], np.int64),
+            offsets=np.array([row.record.offset for row in group], np.int64),
+            slot_at=np.array([time.timestamp() for time in times], np.float64),
+            quarantined=np.array([row.quarantine is not None for row in group], np.bool_),
+            embeddings={
+                name: _stack([p.embeddings.get(name) for p in predictions], self._width(name, version))
+                for name in (*version.modalities, FUSED)
+            },
+            quality={
+                name: _stack([p.quality.get(name) for p in predictions], len(self._modalities[name].quality_names))
+                for name in version.modalities
+            },
+            statuses={name: np.array([_status(row, name) for row in group]) for name in version.modalities},
+            routes=np.array([p.route for p in predictions]),
+            predicted=np.array([-1 if p.label is None else p.classes.index(p.label) for p in predictions], np.int64),
+            confidence=np.array([np.nan if p.confidence is None else p.confidence for p in predictions], np.float64),
+            agreement=np.array([p.agreement is True for p in predictions], np.float64),
+        )
+
+    @staticmethod
+    def _width(name: str, version: _Version) -> int | None:
+        feature_map = version.projector.features.get(name)
+        return None if feature_map is None else len(feature_map.mean)
+
+
+def _status(row: Predicted, modality: str) -> str:
+    outcome = row.modalities.get(modality)
+    return "" if outcome is None else str(outcome.status)
+
+
+def _stack(vectors: Sequence[NDArray[np.float32] | None], width: int | None) -> NDArray[np.float32]:
+    """(N, width) with zeros where there is no vector; the width of the first vector where none is given."""
+    if width is None:
+        width = next((len(vector) for vector in vectors if vector is not None), 0)
+    stacked = np.zeros((len(vectors), width), np.float32)
+    for row, vector in zip(stacked, vectors, strict=True):
+        if vector is not None:
+            row[:] = vector
+    return stacked

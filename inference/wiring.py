@@ -1,0 +1,229 @@
+"""Puts the worker together from its settings: the only place where constructors meet settings."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from datetime import timedelta
+from importlib.metadata import version as package_version
+from typing import Any
+
+import torch
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from inference import health, log, offsets, registry, topics
+from inference.answers import AnswerWriter
+from inference.batching import MicroBatcher
+from inference.consumer import GroupConsumer
+from inference.errors import StoppingError
+from inference.feedback import FeedbackLoop
+from inference.hashing import Hasher
+from inference.modalities.base import modalities
+from inference.observe import Observer
+from inference.pipeline import ClockTolerance, Outcome, Pipeline
+from inference.predictor import pick_device
+from inference.publisher import Publisher
+from inference.record import Partition, Record
+from inference.recorder import Recorder
+from inference.request import RequestParser
+from inference.retry import Stop
+from inference.serving import ChampionWatcher, ModelHolder, Serving, load
+from inference.settings import WorkerSettings
+from inference.summarise import WindowSummaries
+from inference.telemetry import Metrics
+from inference.worker import Worker
+from migrations.connect import connect, require_revision
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerProgram:
+    """A worker with its threads: requests in the calling one, labels, champion and health in their own."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Connects to nothing yet."""
+        self._settings = settings
+        self.stop = Stop(settings.drain_seconds)
+        self._metrics = Metrics(CollectorRegistry(), version=package_version("fusionwatch"), revision="unknown")
+        self._observer = Observer(self._metrics)
+        self._hasher = Hasher(settings.hmac_key_id, settings.key())
+        self._failure: str | None = None
+        self._worker: Worker | None = None
+        self.port: int | None = None
+
+    def run(self) -> bool:
+        """Serve until `stop` is requested; returns whether it ended as asked.
+
+        Raises SchemaTooOldError, CheckpointError, KafkaError or SQLAlchemyError where it cannot start.
+        """
+        settings = self._settings
+        if settings.torch_threads:
+            torch.set_num_threads(settings.torch_threads)
+        url = settings.database_url.get_secret_value()
+        engine = connect(
+            url, application=f"fusionwatch-worker {settings.worker_id}", pool_size=settings.database_pool_size
+        )
+        with ExitStack() as stack:
+            stack.callback(engine.dispose)
+            self.port = stack.enter_context(
+                health.serve(
+                    settings.worker_host,
+                    settings.worker_port,
+                    self._metrics.registry,
+                    alive=lambda: self._failure,
+                    ready=lambda: self._unready(engine),
+                )
+            )
+            require_revision(engine)
+            holder, summaries = self._models(engine)
+            self._make_topics()
+            publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers")
+            stack.callback(publisher.close)
+            worker = self._requests(engine, publisher, holder, summaries)
+            threads = [
+                self._thread("labels", self._labels(engine, publisher).run),
+                self._thread("champion", self._watcher(engine, holder, summaries).run),
+            ]
+            self._worker = worker
+            self._guarded("requests", worker.run)
+            self.stop.request()
+            for thread in threads:
+                thread.join(timeout=settings.drain_seconds + 5)
+        return self._failure is None
+
+    def _models(self, engine: Engine) -> tuple[ModelHolder, WindowSummaries]:
+        """Load the champion; where the model has none, the configured checkpoint becomes it."""
+        settings = self._settings
+        with engine.connect() as connection:
+            chosen = registry.champion(connection, settings.model)
+        serving = self._load(settings.checkpoint if chosen is None else chosen.folder)
+        if chosen is None:
+            version = serving.checkpoint.version
+            with engine.begin() as connection:
+                registry.register(connection, serving.checkpoint, serving.baseline, settings.model)
+                registry.adopt_if_none(connection, settings.model, version, actor=f"worker:{settings.worker_id}")
+        summaries = WindowSummaries(modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id)
+        self._prepare(summaries, serving)
+        _log.info("model loaded", extra=log.fields(version=serving.checkpoint.version))
+        return ModelHolder(serving), summaries
+
+    def _load(self, folder: Any) -> Serving:
+        return load(folder, pick_device(self._settings.device))
+
+    def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
+        checkpoint = serving.checkpoint
+        summaries.add_version(checkpoint.version, len(checkpoint.labels), checkpoint.fingerprints, serving.baseline)
+
+    def _make_topics(self) -> None:
+        settings = self._settings
+        if settings.create_topics:
+            names = (
+                settings.topic_requests,
+                settings.topic_predictions,
+                settings.topic_labels,
+                settings.topic_dead_letters,
+            )
+            made = topics.create_missing(settings.kafka(), dict.fromkeys(names, settings.topic_partitions))
+            _log.info("topics made", extra=log.fields(topics=made))
+
+    def _consumer(self, group: str, topic: str, suffix: str) -> GroupConsumer:
+        settings = self._settings
+        client_id = f"{settings.worker_id}-{suffix}"
+        return GroupConsumer(settings.kafka(), group, topic, client_id, settings.max_poll_seconds)
+
+    def _requests(
+        self, engine: Engine, publisher: Publisher, holder: ModelHolder, summaries: WindowSummaries
+    ) -> Worker:
+        settings, known = self._settings, modalities()
+        return Worker(
+            consumer=self._consumer(settings.consumer_group, settings.topic_requests, "requests"),
+            read_offsets=_offset_reader(engine, settings.consumer_group),
+            pipeline=Pipeline(
+                RequestParser({name: known[name].wire for name in known}, settings.max_message_bytes),
+                known,
+                self._hasher,
+                holder.predictor,
+                ClockTolerance(
+                    timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
+                ),
+            ),
+            answers=AnswerWriter(settings.topic_predictions, settings.topic_dead_letters),
+            publisher=publisher,
+            recorder=Recorder(engine, settings.consumer_group, self._hasher.key_id, summaries),
+            observer=self._observer,
+            batch=MicroBatcher[Record](settings.batch_size, settings.batch_wait_ms / 1000, time.monotonic),
+            unwritten=MicroBatcher[Outcome](settings.write_rows, settings.write_interval_ms / 1000, time.monotonic),
+            stop=self.stop,
+        )
+
+    def _labels(self, engine: Engine, publisher: Publisher) -> FeedbackLoop:
+        settings = self._settings
+        group = f"{settings.consumer_group}-labels"
+        return FeedbackLoop(
+            consumer=self._consumer(group, settings.topic_labels, "labels"),
+            read_offsets=_offset_reader(engine, group),
+            engine=engine,
+            group=group,
+            hasher=self._hasher,
+            publisher=publisher,
+            dead_letter_topic=settings.topic_dead_letters,
+            observer=self._observer,
+            stop=self.stop,
+        )
+
+    def _watcher(self, engine: Engine, holder: ModelHolder, summaries: WindowSummaries) -> ChampionWatcher:
+        def champion() -> registry.Champion | None:
+            with engine.connect() as connection:
+                return registry.champion(connection, self._settings.model)
+
+        return ChampionWatcher(
+            holder=holder,
+            champion=champion,
+            load=self._load,
+            prepare=lambda serving: self._prepare(summaries, serving),
+            observer=self._observer,
+            stop=self.stop,
+            seconds=self._settings.champion_poll_seconds,
+        )
+
+    def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._guarded, args=(name, run), name=name)
+        thread.start()
+        return thread
+
+    def _guarded(self, name: str, run: Callable[[], None]) -> None:
+        """Run a loop; where it breaks, the whole worker ends, so that its supervisor starts a sound one."""
+        try:
+            run()
+        except StoppingError as error:
+            _log.warning("%s: left what was in hand: %s", name, error)
+        except Exception:  # noqa: BLE001  # a thread's edge: log it, report it to the probes, end the process
+            _log.exception("%s ended by an error", name)
+            self._failure = f"{name} ended by an error"
+        finally:
+            self.stop.request()
+
+    def _unready(self, engine: Engine) -> str | None:
+        if self._failure is not None or self.stop.requested:
+            return self._failure or "stopping"
+        if self._worker is None or not self._worker.assigned:
+            return "no partitions assigned yet"
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError:
+            return "the database cannot be reached"
+        return None
+
+
+def _offset_reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]], Mapping[Partition, int]]:
+    def read(partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        with engine.connect() as connection:
+            return offsets.read(connection, group, partitions)
+
+    return read
