@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from inference.baseline import Baseline, Validation, fit_baseline
 from inference.errors import InferenceError
 from inference.modalities.base import Modality, modalities
 from inference.models.base import Family
-from inference.models.checkpoint import Checkpoint
+from inference.models.checkpoint import Checkpoint, load_checkpoint, write_manifest
+from inference.models.registry import families
 from inference.predictor import Prediction, Predictor
+from inference.registry import family_of
 from inference.training.data import LabelledExample
 
 BATCH = 64
@@ -30,6 +34,23 @@ def validate(checkpoint: Checkpoint, family: Family, examples: Sequence[Labelled
     Raises UnusableModelError where an answer is not finite.
     """
     return _validation(checkpoint, _predict(checkpoint, family, examples), examples)
+
+
+def seal_with_baseline(
+    folder: Path,
+    device: torch.device,
+    held_out: Sequence[LabelledExample],
+    fit_on: Sequence[LabelledExample],
+) -> Checkpoint:
+    """Finish a checkpoint that `save_checkpoint` wrote: make its baseline, seal the folder, load what was sealed.
+
+    Raises as `make_baseline` does, and CheckpointError where the folder cannot be loaded.
+    """
+    write_manifest(folder)
+    unfinished = load_checkpoint(folder, device)
+    make_baseline(unfinished, families()[family_of(unfinished)], held_out, fit_on).save(folder)
+    write_manifest(folder)
+    return load_checkpoint(folder, device)
 
 
 def make_baseline(

@@ -1,0 +1,86 @@
+"""Puts the trainer together from its settings."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+
+import torch
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from inference import health
+from inference.hashing import Hasher
+from inference.predictor import pick_device
+from inference.retrain import Retraining, RetrainSettings
+from inference.settings import TrainerSettings
+from inference.trainer import Trainer
+from migrations.connect import connect, require_revision
+
+
+class TrainerProgram:
+    """A trainer and its health server."""
+
+    def __init__(self, settings: TrainerSettings) -> None:
+        """Connects to nothing yet."""
+        self._settings = settings
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """Work on jobs until `stop` is set. Raises SchemaTooOldError or SQLAlchemyError where it cannot start."""
+        settings = self._settings
+        if settings.torch_threads:
+            torch.set_num_threads(settings.torch_threads)
+        engine = connect(
+            settings.database_url.get_secret_value(),
+            application=f"fusionwatch-trainer {settings.trainer_id}",
+            pool_size=settings.database_pool_size,
+        )
+        with ExitStack() as stack:
+            stack.callback(engine.dispose)
+            require_revision(engine)
+            stack.enter_context(
+                health.serve(
+                    settings.trainer_host,
+                    settings.trainer_port,
+                    CollectorRegistry(),
+                    alive=lambda: None,
+                    ready=lambda: _unready(engine),
+                )
+            )
+            self._trainer(engine).run(self.stop)
+
+    def _trainer(self, engine: Engine) -> Trainer:
+        settings = self._settings
+        work = Retraining(
+            engine,
+            Hasher(settings.hmac_key_id, settings.key()),
+            RetrainSettings(
+                checkpoints=settings.checkpoints,
+                store=settings.training_store,
+                replay=settings.replay_store,
+                fit=settings.fit(),
+                held_out_share=settings.held_out_share,
+                replay_share=settings.replay_share,
+                min_rows=settings.train_min_rows,
+            ),
+            pick_device(settings.device),
+        )
+        return Trainer(
+            engine,
+            work,
+            model=settings.model,
+            name=settings.trainer_id,
+            poll_seconds=settings.trainer_poll_seconds,
+            heartbeat_seconds=settings.trainer_heartbeat_seconds,
+        )
+
+
+def _unready(engine: Engine) -> str | None:
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        return f"the database cannot be reached: {type(error).__name__}"
+    return None
