@@ -1,0 +1,242 @@
+"""Jobs from decision to promotion, on the real tables: once, audited, and with exactly one champion."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, text, update
+
+from migrations.schema.monitoring import alerts, jobs
+from monitor import wiring
+from monitor.errors import ActiveJobError
+from monitor.storage import models
+from monitor.tasks.retrain import Retrain
+from monitor.telemetry import Metrics
+from tests.support.monitored import Stage, settings
+
+PATTERNS = {"fused": {"accuracy": 0.9, "n": 150}, "text": {"accuracy": 0.45, "n": 50}}
+RESULT: dict[str, Any] = {
+    "candidate": {"version": "v2", "accuracy": 0.9, "ece": 0.03, "n": 200, "by_pattern": PATTERNS},
+    "champion": {"version": "v1", "accuracy": 0.6, "ece": 0.3, "n": 200, "by_pattern": PATTERNS},
+    "paired": {"only_champion_right": 5, "only_candidate_right": 65},
+}
+
+
+@pytest.fixture
+def retrain(stage: Stage, database: str) -> Retrain:
+    stage.register("v1")
+    return build(stage, database)
+
+
+def build(stage: Stage, database: str) -> Retrain:
+    limits = {"retrain_min_labels": 100, "retrain_min_labels_per_class": 20, "retrain_max_attempts": 2}
+    return wiring.retrain(settings(database, **limits), stage.engine, Metrics(), stage.clock)
+
+
+def drop_in_accuracy(stage: Stage, version: str = "v1") -> None:
+    """The alert that labels raise, and labels enough to train on."""
+    now = stage.clock.now()
+    with stage.engine.begin() as connection:
+        connection.execute(
+            insert(alerts).values(
+                fingerprint="a" * 64,
+                alertname="AccuracyDrop",
+                severity="ticket",
+                modality="fused",
+                state="firing",
+                pending_since=now,
+                firing_since=now,
+                last_window_end=now,
+                labels={"model": "fusion", "modality": "fused"},
+                annotations={"model_version": version},
+            )
+        )
+    stage.label(200, right=0.6)
+
+
+def job(stage: Stage) -> Any:
+    with stage.engine.connect() as connection:
+        return connection.execute(jobs.select().order_by(jobs.c.job_id.desc())).first()
+
+
+def trainer(stage: Stage, **values: Any) -> None:
+    """What a trainer writes into the job it holds."""
+    with stage.engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.job_id == job(stage).job_id).values(**values))
+
+
+def champion(stage: Stage) -> str:
+    with stage.engine.connect() as connection:
+        return models.champion(connection, "fusion").version
+
+
+def audited(stage: Stage) -> list[tuple[str, str]]:
+    with stage.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text("SELECT action, subject FROM audit_log ORDER BY at"))]
+
+
+def test_a_drop_by_labels_queues_one_job_with_its_reasons(stage: Stage, retrain: Retrain) -> None:
+    drop_in_accuracy(stage)
+    for _ in range(3):
+        retrain.run()
+    assert stage.scalar("SELECT count(*) FROM jobs") == 1
+    queued = job(stage)
+    assert (queued.state, queued.spec["base_version"]) == ("queued", "v1")
+    assert "labels show a drop: AccuracyDrop" in queued.spec["reasons"]
+    with stage.engine.connect() as connection:
+        decisions = connection.execute(text("SELECT retrain, job_id, reasons FROM retrain_decisions")).all()
+    assert [(row.retrain, row.job_id) for row in decisions] == [(True, queued.job_id), (False, None)]
+    unmet = [reason["name"] for reason in decisions[1].reasons if not reason["met"]]
+    assert {"cooldown", "no_active_job"} <= set(unmet)
+
+
+def test_no_is_recorded_once_with_its_reasons(stage: Stage, retrain: Retrain) -> None:
+    for _ in range(5):
+        retrain.run()
+    assert stage.scalar("SELECT count(*) FROM retrain_decisions") == 1
+    stage.label(200, right=0.9)
+    retrain.run()
+    assert stage.scalar("SELECT count(*) FROM retrain_decisions") == 2
+    assert job(stage) is None
+
+
+def test_an_alert_about_a_version_that_no_longer_answers_is_no_reason(stage: Stage, retrain: Retrain) -> None:
+    drop_in_accuracy(stage, version="v0")
+    retrain.run()
+    assert job(stage) is None
+
+
+def test_two_monitors_queue_one_job(stage: Stage, retrain: Retrain, database: str) -> None:
+    drop_in_accuracy(stage)
+    threads = [threading.Thread(target=build(stage, database).run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stage.scalar("SELECT count(*) FROM jobs") == 1
+    assert stage.scalar("SELECT count(*) FROM retrain_decisions WHERE retrain") == 1
+
+
+def test_a_good_candidate_is_promoted_and_audited_once(stage: Stage, retrain: Retrain, database: str) -> None:
+    stage.register("v2", champion=False)
+    retrain.request("new camera", "kim")
+    trainer(stage, state="trained", result=RESULT)
+    threads = [threading.Thread(target=build(stage, database).run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert champion(stage) == "v2"
+    ended = job(stage)
+    assert (ended.state, ended.result["gate"]["passed"]) == ("promoted", True)
+    assert ended.result["candidate"] == RESULT["candidate"]
+    assert [action for action, _ in audited(stage)] == ["retrain_requested", "promoted"]
+
+
+def test_a_worse_candidate_is_rejected_with_reasons(stage: Stage, retrain: Retrain) -> None:
+    stage.register("v2", champion=False)
+    retrain.request("try", "kim")
+    worse = copy.deepcopy(RESULT) | {"paired": {"only_champion_right": 40, "only_candidate_right": 10}}
+    trainer(stage, state="trained", result=worse)
+    retrain.run()
+    assert champion(stage) == "v1"
+    ended = job(stage)
+    assert ended.state == "rejected"
+    assert [one["name"] for one in ended.result["gate"]["conditions"] if not one["met"]] == ["accuracy"]
+    assert audited(stage)[-1] == ("rejected", "v2")
+
+
+def test_a_candidate_without_its_own_baseline_is_rejected(stage: Stage, retrain: Retrain) -> None:
+    stage.register("v2", champion=False, baseline=False)
+    retrain.request("try", "kim")
+    trainer(stage, state="trained", result=RESULT)
+    retrain.run()
+    assert (champion(stage), job(stage).state) == ("v1", "rejected")
+
+
+def test_a_champion_that_changed_meanwhile_is_not_overwritten(stage: Stage, retrain: Retrain) -> None:
+    for version in ("v2", "v3"):
+        stage.register(version, champion=False)
+    retrain.request("try", "kim")
+    with stage.engine.begin() as connection:
+        connection.execute(text("UPDATE model_aliases SET version = 'v3'"))
+    trainer(stage, state="trained", result=RESULT)
+    retrain.run()
+    assert (champion(stage), job(stage).state) == ("v3", "rejected")
+    assert "no longer v1" in job(stage).result["gate"]["conditions"][-1]["text"]
+
+
+def test_a_crash_in_mid_promotion_leaves_the_old_champion_and_is_done_again(
+    stage: Stage, retrain: Retrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.register("v2", champion=False)
+    retrain.request("try", "kim")
+    trainer(stage, state="trained", result=RESULT)
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "audit", crash)
+    with pytest.raises(KeyboardInterrupt):
+        retrain.run()
+    assert (champion(stage), job(stage).state) == ("v1", "trained")
+    monkeypatch.undo()
+    retrain.run()
+    assert (champion(stage), job(stage).state) == ("v2", "promoted")
+
+
+def test_a_result_that_makes_no_sense_fails_the_job(stage: Stage, retrain: Retrain) -> None:
+    retrain.request("try", "kim")
+    trainer(stage, state="trained", result={"candidate": {}})
+    retrain.run()
+    assert job(stage).state == "failed"
+    assert "incomplete" in job(stage).error
+
+
+def test_a_lost_trainer_frees_its_job_until_attempts_are_spent(stage: Stage, retrain: Retrain) -> None:
+    retrain.request("try", "kim")
+    for attempt in (1, 2):
+        lease = stage.clock.now() + timedelta(seconds=60)
+        trainer(stage, state="running", claimed_by="t1", lease_until=lease, attempts=attempt)
+        retrain.run()
+        assert job(stage).state == "running"
+        stage.clock.advance(61)
+        retrain.run()
+        if attempt == 1:
+            assert (job(stage).state, job(stage).claimed_by) == ("queued", None)
+    assert job(stage).state == "failed"
+    assert "lease lost 2 times" in job(stage).error
+
+
+@pytest.mark.parametrize(("state", "why"), [("queued", "no trainer claimed it"), ("running", "no trainer finished it")])
+def test_the_deadline_ends_a_job_that_hangs(stage: Stage, retrain: Retrain, state: str, why: str) -> None:
+    retrain.request("try", "kim")
+    stage.clock.advance(6 * 3600)
+    trainer(stage, state=state, lease_until=stage.clock.now() + timedelta(seconds=60))
+    retrain.run()
+    assert job(stage).state == "failed"
+    assert why in job(stage).error
+
+
+def test_a_second_request_is_refused_while_a_job_is_active(stage: Stage, retrain: Retrain) -> None:
+    retrain.request("try", "kim")
+    with pytest.raises(ActiveJobError):
+        retrain.request("again", "kim")
+    assert [action for action, _ in audited(stage)] == ["retrain_requested"]
+
+
+def test_the_cooldown_keeps_a_second_job_away_and_then_lets_it(stage: Stage, retrain: Retrain) -> None:
+    drop_in_accuracy(stage)
+    retrain.run()
+    trainer(stage, state="rejected")
+    stage.label(200, right=0.6)
+    retrain.run()
+    assert stage.scalar("SELECT count(*) FROM jobs") == 1
+    with stage.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET created_at = created_at - interval '25 hours'"))
+    retrain.run()
+    assert stage.scalar("SELECT count(*) FROM jobs") == 2
