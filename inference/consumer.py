@@ -138,6 +138,8 @@ class GroupConsumer:
                 held |= set(partitions)
             else:
                 held -= set(partitions)
+            if not partitions:
+                continue
             names = [f"{p.topic}[{p.number}]" for p in partitions]
             _log.info("partitions %s", kind, extra=log.fields(partitions=names))
         self._start_epoch(held)

@@ -36,7 +36,8 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("kafka").setLevel(logging.ERROR)
+    for chatty, least in (("kafka", logging.ERROR), ("alembic", logging.WARNING), ("httpx", logging.WARNING)):
+        logging.getLogger(chatty).setLevel(least)
     logging.captureWarnings(True)
 
 

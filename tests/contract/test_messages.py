@@ -1,0 +1,130 @@
+"""The wire contracts: what a producer may send, and what it gets back, field by field."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from inference.answers import AnswerWriter, Outgoing
+from inference.feedback import Label, parse
+from inference.hashing import Hasher
+from inference.modalities.base import modalities
+from inference.pipeline import ClockTolerance, Pipeline
+from inference.record import Header, Record
+from inference.request import Request, RequestParser
+from tests.unit.inference.tiny import tiny_predictor
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PARSER = RequestParser({"image": bytes, "text": str})
+HASHER = Hasher("k1", b"k" * 32)
+JSON_REQUEST = (
+    b'{"schema_version": 1, "request_id": "req-1", "produced_at": "2026-03-01T11:59:59.5Z",'
+    b' "correlation_id": "corr-1", "source": "camera-3",'
+    b' "modalities": {"image": {"data": "AAH/", "captured_at": "2026-03-01T11:59:58Z"}, "text": {"data": "a cat"}},'
+    b' "expected_modalities": ["image", "text"]}'
+)
+
+
+def record(value: bytes, *headers: Header) -> Record:
+    return Record("fusion.requests", 3, 41, b"key-1", value, headers, 100.0, NOW)
+
+
+def written(value: bytes, *headers: Header) -> Outgoing:
+    predictor = tiny_predictor()
+    pipeline = Pipeline(PARSER, modalities(), HASHER, lambda: predictor, ClockTolerance(), clock=lambda: 100.25)
+    (outcome,) = pipeline.run([record(value, *headers)])
+    return AnswerWriter("fusion.predictions", "fusion.requests.dlq").encode(outcome)
+
+
+def test_a_json_request_is_read_as_documented() -> None:
+    request = PARSER.parse(record(JSON_REQUEST))
+    assert isinstance(request, Request)
+    assert (request.request_id, request.correlation_id, request.source) == ("req-1", "corr-1", "camera-3")
+    assert request.produced_at == datetime(2026, 3, 1, 11, 59, 59, 500_000, UTC)
+    assert request.modalities["image"].data == b"\x00\x01\xff"
+    assert request.modalities["image"].captured_at == datetime(2026, 3, 1, 11, 59, 58, tzinfo=UTC)
+    assert request.modalities["text"].data == "a cat"
+    assert request.expected == ("image", "text")
+
+
+def test_a_messagepack_request_is_read_as_documented() -> None:
+    # written out by hand after the MessagePack specification, not by the library that reads it
+    value = (
+        b"\x84"
+        b"\xaeschema_version\x01"
+        b"\xaarequest_id\xa5req-1"
+        b"\xabproduced_at\xb42026-03-01T11:59:59Z"
+        b"\xaamodalities\x82"
+        b"\xa5image\x81\xa4data\xc4\x03\x00\x01\xff"
+        b"\xa4text\x81\xa4data\xa5a cat"
+    )
+    request = PARSER.parse(record(value, ("content-type", b"application/msgpack")))
+    assert isinstance(request, Request)
+    assert request.modalities["image"].data == b"\x00\x01\xff"
+    assert request.modalities["text"].data == "a cat"
+    assert request.expected is None
+
+
+def test_an_answer_has_the_documented_fields() -> None:
+    headers = (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tenant", b"a"))
+    sent = written(JSON_REQUEST, *headers)
+    answer = json.loads(sent.value or b"")
+    assert (sent.topic, sent.key) == ("fusion.predictions", b"req-1")
+    assert sent.headers == (*headers, ("correlation-id", b"corr-1"), ("content-type", b"application/json"))
+    assert set(answer.pop("latency_ms")) == {"queue", "preprocess", "encode", "fuse", "total"}
+    probabilities = answer.pop("probabilities")
+    assert set(probabilities) == {"consistent", "misleading"}
+    assert abs(sum(probabilities.values()) - 1) < 1e-6
+    assert answer.pop("confidence") == max(probabilities.values())
+    assert answer == {
+        "schema_version": 1,
+        "request_id": "req-1",
+        "correlation_id": "corr-1",
+        "model_version": "tiny-1",
+        "route": "fallback:text",
+        "prediction": "misleading",
+        "modalities": {"image": "corrupt", "text": "present"},
+        "degraded": True,
+    }
+
+
+def test_an_answer_without_a_usable_output_says_so() -> None:
+    body = JSON_REQUEST.replace(b"a cat", b"7 chars")
+    answer = json.loads(written(body).value or b"")
+    assert answer["error_code"] == "model_not_finite"
+    assert answer["prediction"] is answer["confidence"] is answer["probabilities"] is None
+
+
+def test_a_dead_letter_has_the_original_bytes_and_headers_and_the_reason() -> None:
+    sent = written(b'{"schema_version": 9}', ("traceparent", b"t"), ("content-type", b"application/json"))
+    assert (sent.topic, sent.key, sent.value) == ("fusion.requests.dlq", b"key-1", b'{"schema_version": 9}')
+    assert sent.headers == (
+        ("traceparent", b"t"),
+        ("content-type", b"application/json"),
+        ("error-code", b"unknown_schema_version"),
+        ("error-detail", b"schema_version must be 1, found 9"),
+        ("origin-topic", b"fusion.requests"),
+        ("origin-partition", b"3"),
+        ("origin-offset", b"41"),
+    )
+
+
+def test_a_label_is_read_as_documented() -> None:
+    label = parse(
+        record(
+            b'{"schema_version": 1, "request_id": "req-1", "label": "misleading",'
+            b' "labelled_at": "2026-03-02T08:00:00+01:00", "source": "human_review",'
+            b' "verdict": "false_positive", "annotator": "ann@example.org"}'
+        ),
+        HASHER,
+    )
+    assert label == Label(
+        request_id="req-1",
+        label="misleading",
+        labelled_at=datetime(2026, 3, 2, 7, 0, tzinfo=UTC),
+        source="human_review",
+        verdict="false_positive",
+        annotator_digest=HASHER.digest("ann@example.org"),
+        key_id="k1",
+    )
+    assert "ann@example.org" not in repr(label)

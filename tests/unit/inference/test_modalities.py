@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from inference.modalities import image, text
+from inference.modalities.base import Status, modalities
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:  # type: ignore[type-arg]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def test_every_modality_is_found_by_its_name() -> None:
+    assert {"image", "text"} <= modalities().keys()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_allowed_formats_decode_to_rgb(kind: str) -> None:
+    decoded = image.decode(encoded(NOISE, kind))
+    assert decoded.status is Status.PRESENT
+    assert decoded.value.shape == (40, 60, 3)
+    assert decoded.value.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        (b"", Status.MISSING, "empty"),
+        (b"\xff" * (image.MAX_BYTES + 1), Status.REJECTED, "too_large"),
+        (encoded(NOISE, "JPEG")[:-200], Status.CORRUPT, "truncated"),
+        (encoded(NOISE, "JPEG")[:30], Status.CORRUPT, "undecodable"),
+        (b"hello", Status.CORRUPT, "undecodable"),
+        (encoded(NOISE, "GIF"), Status.REJECTED, "format_not_allowed"),
+        (encoded(NOISE, "TIFF"), Status.REJECTED, "format_not_allowed"),
+        (encoded(NOISE, "BMP"), Status.REJECTED, "format_not_allowed"),
+    ],
+)
+def test_an_unusable_image_has_a_reason(data: bytes, status: Status, reason: str) -> None:
+    decoded = image.decode(data)
+    assert (decoded.status, decoded.reason, decoded.value) == (status, reason, None)
+
+
+@pytest.mark.parametrize("side", [5001, 10_000, 15_000])
+def test_too_many_pixels_are_refused_before_they_are_decoded(side: int) -> None:
+    header = encoded(np.zeros((1, 1), np.uint8))
+    # the size stands in the header: a bomb needs no pixels to be refused
+    at = header.index(b"IHDR")
+    chunk = b"IHDR" + side.to_bytes(4, "big") * 2 + header[at + 12 : at + 17]
+    bomb = header[:at] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + header[at + 21 :]
+    assert image.decode(bomb).reason == "too_many_pixels"
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_never_an_exception(data: bytes) -> None:
+    assert image.decode(data).status is not Status.PRESENT
+    assert image.decode(b"\x89PNG\r\n\x1a\n" + data).value is None
+
+
+def test_image_statistics_follow_what_they_name() -> None:
+    names = dict(zip(image.QUALITY, image.measure(NOISE), strict=True))
+    grey = np.full((64, 64, 3), 100, np.uint8)
+    flat = dict(zip(image.QUALITY, image.measure(grey), strict=True))
+    dark = dict(zip(image.QUALITY, image.measure((NOISE * 0.3).astype(np.uint8)), strict=True))
+    assert flat["brightness"] == pytest.approx(100 / 255, abs=1e-6)
+    assert flat["saturation"] == flat["sharpness"] == 0.0
+    assert dark["brightness"] == pytest.approx(0.3 * names["brightness"], abs=0.01)
+    assert names["sharpness"] > 0.1
+
+
+def test_the_noise_estimate_finds_the_noise_that_was_added() -> None:
+    rng = np.random.default_rng(1)
+    light = 128 + rng.normal(0, 10, (256, 256, 1)) @ np.ones((1, 3))
+    estimate = image.measure(np.clip(light, 0, 255).astype(np.uint8))[image.QUALITY.index("noise")]
+    assert estimate == pytest.approx(10 / 255, rel=0.05)
+
+
+def test_a_large_image_is_measured_within_bounds() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (3000, 2000, 3), np.uint8)
+    small = dict(zip(image.QUALITY, image.measure(large[:400, :400]), strict=True))
+    assert dict(zip(image.QUALITY, image.measure(large), strict=True)) == pytest.approx(small, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "reason"),
+    [
+        ("", Status.MISSING, "empty"),
+        (" \n\t", Status.MISSING, "empty"),
+        ("a\0b", Status.REJECTED, "nul"),
+        ("a\ud800b", Status.REJECTED, "lone_surrogate"),
+        ("a" * 64_001, Status.REJECTED, "too_large"),
+        ("é" * 32_001, Status.REJECTED, "too_large"),
+        ("a" * 64_000, Status.PRESENT, None),
+        ("\u202eright to left", Status.PRESENT, None),
+    ],
+)
+def test_text_limits(data: str, status: Status, reason: str | None) -> None:
+    decoded = text.decode(data)
+    assert (decoded.status, decoded.reason) == (status, reason)
