@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Select, cast, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql.elements import ColumnElement
 
 from migrations.schema.monitoring import findings
@@ -21,7 +22,7 @@ def newest_checks(connection: Connection, model: str, now: datetime, horizon: ti
     """The newest finding of each detector and modality whose window started within `horizon`."""
     query = (
         select(*_SHOWN)
-        .distinct(findings.c.detector, findings.c.modality)
+        .ext(distinct_on(findings.c.detector, findings.c.modality))
         .where(findings.c.model == model, findings.c.window_start >= now - horizon, findings.c.window_start <= now)
         .order_by(findings.c.detector, findings.c.modality, findings.c.window_end.desc(), findings.c.finding_id.desc())
         .limit(MAX_CHECKS)
@@ -97,7 +98,7 @@ def _thinned(model: str, period: Period) -> Select[*tuple[Any, ...]]:
     worst = func.array_position(func.string_to_array("drift,insufficient,ok,no_baseline,no_data", ","), _VERDICT)
     return (
         select(*_SHOWN)
-        .distinct(findings.c.detector, findings.c.modality, bucket)
+        .ext(distinct_on(findings.c.detector, findings.c.modality, bucket))
         .where(
             findings.c.model == model,
             findings.c.window_end > period.start,

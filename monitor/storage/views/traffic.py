@@ -69,7 +69,7 @@ def last_seen(connection: Connection, model: str, now: datetime) -> dict[str, da
     end = summaries.c.slot_start + func.make_interval(0, 0, 0, 0, 0, 0, summaries.c.slot_seconds)
     seen = (summaries.c.modality == FUSED) | (cast(summaries.c.counts[PRESENT].astext, BigInteger) > 0)
     rows = connection.execute(
-        select(summaries.c.modality, func.max(func.least(end, summaries.c.updated_at)))
+        select(summaries.c.modality, func.max(func.least(end, summaries.c.updated_at)).label("at"))
         .where(
             summaries.c.slot_start >= now - LAST_SEEN_HORIZON,
             summaries.c.slot_start <= now,
@@ -78,7 +78,7 @@ def last_seen(connection: Connection, model: str, now: datetime) -> dict[str, da
         )
         .group_by(summaries.c.modality)
     )
-    return dict(rows.tuples().all())
+    return {row.modality: row.at for row in rows}
 
 
 def modalities_now(
