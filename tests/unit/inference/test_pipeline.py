@@ -53,7 +53,7 @@ def test_every_record_has_its_outcome_in_order() -> None:
 
 
 def test_a_corrupt_image_leaves_the_text_answered() -> None:
-    outcome = one(sent(png()[:-20]))
+    outcome = one(sent(png()[:-30]))
     assert outcome.modalities["image"].status == "corrupt"
     assert outcome.modalities["text"].status == "present"
     assert (outcome.prediction.route, outcome.degraded) == ("fallback:text", True)

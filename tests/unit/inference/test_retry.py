@@ -48,4 +48,4 @@ def test_a_stop_ends_the_trying_at_its_deadline_not_before() -> None:
 
     with pytest.raises(StoppingError):
         until_done(action, name="a", on=(OSError,), stop=stop)
-    assert tried == [0.0, 4.0, 8.0]
+    assert tried == [0.0, 4.0, 8.0, 12.0]  # asked to stop at 4, left at 14
