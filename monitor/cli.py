@@ -10,7 +10,6 @@ from contextlib import closing
 from typing import Annotated
 
 import typer
-import uvicorn
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
@@ -63,6 +62,8 @@ def run() -> None:
 @app.command()
 def api() -> None:
     """Serve the API and the status page."""
+    import uvicorn  # here, as `run` needs no web server
+
     settings = _settings()
     engine = wiring.connect_engine(settings, "fusionwatch-api")
     require_revision(engine)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.connect import connect
 from monitor.alerts.message import Links
-from monitor.api.app import create_app
-from monitor.api.context import Targets
 from monitor.channels.base import Channel, kinds
 from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock
@@ -26,6 +23,9 @@ from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.retrain import JobLimits, Retrain
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 class Monitor:
@@ -135,6 +135,9 @@ def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: 
 
 def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
     """The API and the status page, held to what the detectors are told."""
+    # Here, as the monitor itself needs no web framework.
+    from monitor.api.app import create_app
+    from monitor.api.context import Targets
 
     def told(detector: str) -> Any:
         return catalogue()[detector].options(**settings.detector_options.get(detector, {}))

@@ -96,6 +96,7 @@ class Retrain:
                 _log.warning("job %d lost its trainer %s and is queued again", job.job_id, job.claimed_by)
 
     def _fail(self, connection: Connection, job: Job, error: str, now: datetime) -> None:
+        error = f"{error}; the trainer said: {job.error}" if job.error else error
         if jobs.move(connection, job, JobState.FAILED, error=error, finished_at=now, lease_until=None):
             _log.error("job %d failed: %s", job.job_id, error)
             self._metrics.retrain_jobs.labels("failed").inc()

@@ -201,7 +201,7 @@ def test_a_lost_trainer_frees_its_job_until_attempts_are_spent(stage: Stage, ret
     retrain.request("try", "kim")
     for attempt in (1, 2):
         lease = stage.clock.now() + timedelta(seconds=60)
-        trainer(stage, state="running", claimed_by="t1", lease_until=lease, attempts=attempt)
+        trainer(stage, state="running", claimed_by="t1", lease_until=lease, attempts=attempt, error="out of memory")
         retrain.run()
         assert job(stage).state == "running"
         stage.clock.advance(61)
@@ -209,7 +209,7 @@ def test_a_lost_trainer_frees_its_job_until_attempts_are_spent(stage: Stage, ret
         if attempt == 1:
             assert (job(stage).state, job(stage).claimed_by) == ("queued", None)
     assert job(stage).state == "failed"
-    assert "lease lost 2 times" in job(stage).error
+    assert job(stage).error == "lease lost 2 times, by t1 last; the trainer said: out of memory"
 
 
 @pytest.mark.parametrize(("state", "why"), [("queued", "no trainer claimed it"), ("running", "no trainer finished it")])
