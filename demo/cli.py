@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from demo import ledger, make_checkpoint
 from demo.deployment import CHECKPOINT, LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
@@ -22,7 +24,11 @@ from demo.stage import Pace, Stage
 from demo.story import play as play_story
 from demo.traffic import Labeller, Traffic
 from demo.view import View
+from inference.training.validation import seal_with_baseline
 from migrations.connect import connect
+
+# Half as many again fit the maps; more rows make the reference firmer but the checkpoint larger.
+BASELINE_EXAMPLES = 4000
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Try fusionwatch on this machine.")
 console = Console()
@@ -44,7 +50,8 @@ def play(
 ) -> None:
     """Play the story: outage, mispairing, new camera, retrain, kill. Exit code 0 only if every expectation held."""
     warnings.simplefilter("ignore")  # third parties' advice to their users
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         with folder_for(folder) as place, ExitStack() as stack:
             results = _play(place, stack, port=port or free_port(), rate=rate, seed=seed)
@@ -60,6 +67,13 @@ def play(
         console.print("stopped")
         raise typer.Exit(130) from None
     raise typer.Exit(0 if results.met else 1)
+
+
+def _interrupt(*_: object) -> None:
+    """Stop once: a second Ctrl-C must not cut short the stopping of programs and servers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _play(folder: Path, stack: ExitStack, *, port: int, rate: float, seed: int) -> Results:
@@ -139,7 +153,24 @@ def checkpoint(
     seed: Annotated[int, typer.Option(help="Seed of scenes, weights and batches.", min=0)] = 0,
 ) -> None:
     """Train the demo checkpoint from nothing: a few minutes on one core."""
-    make_checkpoint.main(folder, seed=seed)
+    cpu = torch.device("cpu")
+    torch.set_num_threads(1)  # two are slower than one at this size, and one gives the same weights everywhere
+
+    def add_baseline(place: Path) -> None:
+        progress.update(task, description="baseline")
+        reference = make_checkpoint.held_out_examples(seed, 1, BASELINE_EXAMPLES)
+        seal_with_baseline(place, cpu, reference, make_checkpoint.held_out_examples(seed, 3, BASELINE_EXAMPLES // 2))
+
+    with Progress(console=console) as progress:
+        task = progress.add_task("training", total=None)
+
+        def step(number: int, steps: int, loss: float) -> None:
+            progress.update(task, completed=number, total=steps, description=f"training, loss {loss:.2f}")
+
+        made = make_checkpoint.main(folder, seed=seed, progress=step, before_sealing=add_baseline)
+    console.print(f"{folder}: version {made.version}, temperature {made.temperature:.2f}", markup=False)
+    for pattern, found in made.held_out.items():
+        console.print(f"  {pattern}: accuracy {found.accuracy:.3f}, ECE {found.ece:.3f} on {found.count} new scenes")
 
 
 def main() -> None:

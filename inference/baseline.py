@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from inference.features import FeatureMap
 from inference.pairing import PairingMap
@@ -102,7 +102,8 @@ class Baseline:
             arrays |= {f"bins.{name}.column.{key}": np.ascontiguousarray(a) for key, a in bins.columns.items()}
         about = {"facts": self.facts, "counts": self.counts, "pair": self.projector.pair}
         path = folder / FILE
-        save_file(arrays, path, {"layout": str(LAYOUT), "about": json.dumps(about, sort_keys=True)})
+        # written as bytes: safetensors' own file writer makes it unreadable for other users
+        path.write_bytes(save(arrays, {"layout": str(LAYOUT), "about": json.dumps(about, sort_keys=True)}))
         return path
 
     @classmethod
@@ -165,8 +166,9 @@ def fit_baseline(
     order = np.random.default_rng(seed).permutation(n)
     spent = 0 if fit_on is not None else round(n * fit_share)
     source = fit_on if fit_on is not None else {name: x[order[:spent]] for name, x in rows.embeddings.items()}
-    projector = fit_projector(source, classes=len(class_names), seed=seed)
     held_out = order[spent:]
+    scale_on = {name: x[held_out] for name, x in rows.embeddings.items()}
+    projector = fit_projector(source, scale_on, classes=len(class_names), seed=seed)
     reference = {
         name: schema_bins.from_rows(projection.columns, q)
         for name, projection in projector.project(_as_rows(rows, held_out)).items()
@@ -183,10 +185,18 @@ def fit_baseline(
 
 
 def fit_projector(
-    embeddings: Mapping[str, Floats], *, classes: int, pair: tuple[str, str] = ("image", "text"), seed: int = 0
+    embeddings: Mapping[str, Floats],
+    scale_on: Mapping[str, Floats],
+    *,
+    classes: int,
+    pair: tuple[str, str] = ("image", "text"),
+    seed: int = 0,
 ) -> Projector:
-    """Fit every feature map, and the pairing map where both modalities of `pair` are there, on (N, d) each."""
-    features = {name: FeatureMap.fit(x, seed=seed) for name, x in embeddings.items()}
+    """Fit every feature map, and the pairing map where both modalities of `pair` are there, on (N, d) each.
+
+    Features get unit variance on the rows of `scale_on`.
+    """
+    features = {name: FeatureMap.fit(x, seed=seed).rescaled(scale_on[name]) for name, x in embeddings.items()}
     if not set(pair) <= set(features):
         return Projector(classes, features)
     left, right = (features[name].transform(embeddings[name]) for name in pair)
