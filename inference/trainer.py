@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from inference import jobs
@@ -50,27 +51,36 @@ class _Heart:
     lost: LeaseLostError | None = None
     _done: threading.Event = field(default_factory=threading.Event)
 
-    def run(self) -> None:
-        while self.lost is None and not self._done.wait(self.seconds):
-            self.beat()
-
-    def beat(self) -> None:
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Beat until left."""
+        thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        thread.start()
         try:
-            with self.engine.begin() as connection:
-                jobs.heartbeat(connection, self.job, self.trainer, self.clock(), self.progress)
-        except LeaseLostError as error:
-            self.lost = error
-        except OperationalError:
-            _log.warning("job %d: no heartbeat, the database is out of reach", self.job.job_id)
+            yield
+        finally:
+            self._done.set()
+            thread.join()
+
+    def beat(self, connection: Connection) -> None:
+        """Store the last progress, and make sure that the job is still ours. Raises LeaseLostError."""
+        jobs.heartbeat(connection, self.job, self.trainer, self.clock(), self.progress)
+
+    def _run(self) -> None:
+        while self.lost is None and not self._done.wait(self.seconds):
+            try:
+                with self.engine.begin() as connection:
+                    self.beat(connection)
+            except LeaseLostError as error:
+                self.lost = error
+            except OperationalError:
+                _log.warning("job %d: no heartbeat, the database is out of reach", self.job.job_id)
 
     def tell(self, **facts: Any) -> None:
         self.progress = {**self.progress, **facts}
 
     def should_stop(self) -> bool:
         return self.lost is not None or self.stop.is_set() or self.clock() >= self.job.deadline
-
-    def end(self) -> None:
-        self._done.set()
 
 
 class Trainer:
@@ -115,32 +125,26 @@ class Trainer:
             return False
         _log.info("job %d: claimed, attempt %d", job.job_id, job.attempt)
         heart = _Heart(self._engine, job, self._name, self._clock, stop, self._heartbeat_seconds)
-        thread = threading.Thread(target=heart.run, name="heartbeat", daemon=True)
-        thread.start()
+        with heart.beating():
+            outcome = self._attempt(job, heart)
+        # The heart has stopped: a late beat must not prolong a lease that ends here.
         try:
-            self._attempt(job, heart)
+            with self._engine.begin() as connection:
+                if isinstance(outcome, str):
+                    jobs.let_go(connection, job, self._name, outcome, self._clock())
+                else:
+                    heart.beat(connection)
+                    jobs.hand_in(connection, job, self._name, outcome)
+                    _log.info("job %d: trained", job.job_id)
         except LeaseLostError as error:
             _log.warning("%s; its work is dropped", error)
-        finally:
-            heart.end()
-            thread.join()
         return True
 
-    def _attempt(self, job: ClaimedJob, heart: _Heart) -> None:
+    def _attempt(self, job: ClaimedJob, heart: _Heart) -> Mapping[str, Any] | str:
+        """The result, or why there is none."""
         try:
             result = self._work(job, heart.tell, heart.should_stop)
         except Exception as error:  # noqa: BLE001  # whatever training raises ends this attempt alone, and is told
             _log.exception("job %d: the attempt failed", job.job_id)
-            self._let_go(job, f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS])
-            return
-        if heart.should_stop():
-            self._let_go(job, "stopped before it was finished")
-            return
-        heart.beat()
-        with self._engine.begin() as connection:
-            jobs.hand_in(connection, job, self._name, result)
-        _log.info("job %d: trained", job.job_id)
-
-    def _let_go(self, job: ClaimedJob, error: str) -> None:
-        with self._engine.begin() as connection:
-            jobs.let_go(connection, job, self._name, error, self._clock())
+            return f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
+        return "stopped before it was finished" if heart.should_stop() else result
