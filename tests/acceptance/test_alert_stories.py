@@ -103,7 +103,7 @@ def test_a_new_camera_is_one_ticket_that_names_image_and_what_moved(story: Story
     story.play(60, Traffic(image_shift=1.0))
     story.play(100, NORMAL)
     assert story.names() == [("EmbeddingDrift", "image", "firing"), ("EmbeddingDrift", "image", "resolved")]
-    assert 60 < story.when("EmbeddingDrift", "image", "firing") <= 60 + 3 * HOP
+    assert 60 < story.when("EmbeddingDrift", "image", "firing") <= 60 + 4 * HOP
     assert 120 < story.when("EmbeddingDrift", "image", "resolved") <= 120 + WINDOW + 3 * HOP
     ticket = story.inbox.messages[0]
     assert ticket["severity"] == "ticket"
