@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser lint format bench checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers lint format bench checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,10 +38,13 @@ demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.j
 	@$(BIN)/fusionwatch-demo play $(ARGS)
 
 test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker
-	@$(BIN)/pytest -m "not browser" $(ARGS)
+	@$(BIN)/pytest -m "not browser and not servers" $(ARGS)
 
 test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one installed)
 	@$(BIN)/pytest -m browser $(ARGS)
+
+test-servers: $(VENV)/.dev ## Prometheus rules and Alertmanager routes by their own tools (Debian's packages)
+	@$(BIN)/pytest -m servers $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy strict, import rules
 	@$(BIN)/ruff check --quiet .

@@ -1,0 +1,180 @@
+"""docker-compose.yml agrees with the repository: paths, settings, health, secrets, metric names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from inference.settings import TrainerSettings, WorkerSettings
+from inference.telemetry import Metrics as WorkerMetrics
+from migrations.settings import PREFIX, DatabaseSettings
+from monitor.settings import MonitorSettings
+from monitor.telemetry import Metrics as MonitorMetrics
+
+ROOT = Path(__file__).parents[2]
+SETTINGS: dict[str, type[DatabaseSettings]] = {
+    "worker": WorkerSettings,
+    "trainer": TrainerSettings,
+    "monitor": MonitorSettings,
+    "api": MonitorSettings,
+}
+ONE_SHOT = {"migrate", "roles"}
+INTERPOLATED = re.compile(r"(?<!\$)\$\{(\w+)(:[?-])?([^}]*)\}")
+NOT_SECRET = {"FUSIONWATCH_CHECKPOINT", "FUSIONWATCH_DASHBOARD_URL"}
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice."""
+
+
+def _mapping(loader: StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value if key.value != "<<"]
+    assert len(keys) == len(set(keys)), f"a key is given twice in {keys}, {node.start_mark}"
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = yaml.load(TEXT, StrictLoader)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def filled(value: str, given: dict[str, str]) -> str:
+    """The value as compose would interpolate it."""
+
+    def one(match: re.Match[str]) -> str:
+        name, how, other = match.groups()
+        return given.get(name) or (other if how == ":-" else pytest.fail(f"{name} has no value"))
+
+    return INTERPOLATED.sub(one, value)
+
+
+def test_every_service_is_healthy_or_ends() -> None:
+    for name, service in SERVICES.items():
+        if name in ONE_SHOT:
+            assert service["restart"] == "no"
+        else:
+            assert service["restart"] == "unless-stopped"
+            assert service["healthcheck"]["test"][0] == "CMD", name
+
+
+def test_nothing_waits_for_less_than_health_or_completion() -> None:
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
+            assert how == {"condition": wanted}, f"{name} on {other}"
+
+
+def test_every_secret_must_be_given_and_is_explained() -> None:
+    explained = set(re.findall(r"^#?(FUSIONWATCH_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    interpolated = {name: how for name, how, _ in INTERPOLATED.findall(TEXT)}
+    assert set(interpolated) == explained
+    assert {name for name, how in interpolated.items() if how != ":?"} == NOT_SECRET
+    for secret in COMPOSE["secrets"].values():
+        assert interpolated[secret["environment"]] == ":?"
+    assert re.findall(r"^(FUSIONWATCH_\w+)=(?:.+)$", (ROOT / ".env.example").read_text(), re.MULTILINE) == []
+
+
+def test_secrets_used_are_declared_and_not_put_into_read_only_containers() -> None:
+    for service in SERVICES.values():
+        assert set(service.get("secrets", ())) <= COMPOSE["secrets"].keys()
+        # compose copies secrets out of the environment into the container, which a read-only one refuses
+        assert not (service.get("secrets") and service.get("read_only"))
+
+
+def test_images_have_a_tag_and_builds_a_dockerfile() -> None:
+    for name, service in SERVICES.items():
+        _, _, tag = service["image"].partition(":")
+        assert tag not in ("", "latest"), name
+        if "build" in service:
+            assert (ROOT / service["build"]["dockerfile"]).is_file()
+
+
+def test_mounted_files_exist_and_volumes_are_declared() -> None:
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", ()):
+            source = filled(volume, {"FUSIONWATCH_TRAINING_STORE": "/anywhere"}).split(":")[0]
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), f"{name}: {source}"
+            elif not source.startswith("/"):
+                assert source in COMPOSE["volumes"], f"{name}: {source}"
+
+
+def test_only_loopback_is_published() -> None:
+    for service in SERVICES.values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_program_accepts_its_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = dict.fromkeys((name for name, _, _ in INTERPOLATED.findall(TEXT)), "a" * 40)
+    given["FUSIONWATCH_WEBHOOK_URL"] = "https://on-call.test/alerts"
+    given.pop("FUSIONWATCH_DASHBOARD_URL")
+    targets = [volume.split(":")[-2 if volume.endswith(":ro") else -1] for volume in SERVICES[name].get("volumes", ())]
+    known = {f"{PREFIX}{field}".upper() for field in SETTINGS[name].model_fields}
+    for key, value in SERVICES[name]["environment"].items():
+        shown = filled(value, given)
+        if key.startswith(PREFIX):
+            assert key.split("__")[0] in known, f"{key} is no setting of {name}"
+        if shown in targets:  # a folder of the container: make one that exists here
+            (tmp_path / shown.lstrip("/")).mkdir(parents=True)
+            shown = str(tmp_path / shown.lstrip("/"))
+        monkeypatch.setenv(key, shown)
+    settings = SETTINGS[name].from_environment()
+    port = getattr(settings, f"{name}_port")
+    assert int(SERVICES[name]["environment"]["HEALTH_PORT"]) == port
+    assert getattr(settings, f"{name}_host") == "0.0.0.0"
+    scraped = yaml.safe_load((ROOT / "dashboards/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    (job,) = (each for each in scraped if each["job_name"] == name)
+    ports = [sd["port"] for sd in job.get("dns_sd_configs", ())]
+    assert ports == [port] or job["static_configs"][0]["targets"] == [f"{name}:{port}"]
+
+
+def test_programs_run_without_privileges_on_a_read_only_disk() -> None:
+    for name in (*SETTINGS, "migrate"):
+        service = SERVICES[name]
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        lines = (ROOT / service["build"]["dockerfile"]).read_text().splitlines()
+        assert "USER fusionwatch" in lines
+        assert any(line.startswith("HEALTHCHECK") for line in lines)
+        assert any("--require-hashes" in line for line in lines)
+
+
+def test_dashboards_and_rules_name_metrics_that_the_programs_have() -> None:
+    registry = CollectorRegistry()
+    WorkerMetrics(registry, version="", revision="")
+    names: set[str] = set()
+    for metric in (*registry.collect(), *MonitorMetrics().registry.collect()):
+        ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(metric.type, ("",))
+        names |= {metric.name + end for end in ends}
+    rules = (ROOT / "dashboards/prometheus/rules.yml").read_text()
+    used = set(
+        re.findall(r"(?<![:\w])fusion_\w+", rules + (ROOT / "dashboards/grafana/dashboards/model.json").read_text())
+    )
+    assert used
+    assert used <= names, used - names
+    recorded = set(re.findall(r"record: (\S+)", rules))
+    asked = set(re.findall(r"\bfusion:[\w:]+", (ROOT / "dashboards/grafana/dashboards/model.json").read_text()))
+    assert asked <= recorded
+
+
+def test_grafana_finds_its_sources_and_dashboards() -> None:
+    folder = ROOT / "dashboards/grafana/provisioning"
+    sources = yaml.safe_load((folder / "datasources/fusionwatch.yml").read_text())["datasources"]
+    uids = {source["uid"] for source in sources}
+    dashboard = (ROOT / "dashboards/grafana/dashboards/model.json").read_text()
+    assert set(re.findall(r'"uid": "(fusionwatch-(?:postgres|prometheus))"', dashboard)) == uids
+    provider = yaml.safe_load((folder / "dashboards/fusionwatch.yml").read_text())["providers"][0]
+    mounted = {volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]}
+    assert provider["options"]["path"] in mounted
+    for source in sources:
+        host = source["url"].removeprefix("http://").split(":")[0]
+        assert host in SERVICES
