@@ -24,8 +24,8 @@ Progress = Callable[[int, int, float], None]
 class FitSettings:
     """How to fine-tune.
 
-    The defaults were chosen on the demo's new camera (1,300 new rows, 600 old ones): 5e-4 beats 1e-4 (slower) and
-    1e-3 (forgets) alike; most of the recovery comes within 60 steps and more than 200 only overfit.
+    The defaults were measured on the demo's new camera (1,300 new rows, 600 old ones), where 1e-4 recovered less and
+    1e-3 forgot the old camera; most of the recovery comes within the first 60 steps.
     `frozen` names parameter prefixes that keep their values: freezing the encoder of a modality that did not drift
     saves a sixth of the time and keeps its fingerprint, hence its baseline, comparable.
     `deadline_s` is wall-clock seconds: the learning rate follows whichever is further along, steps or time, so a run
