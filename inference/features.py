@@ -2,7 +2,7 @@
 
 A mean of raw embeddings sees mean shifts only. The map adds products of the leading whitened principal scores
 (their means are a covariance), random Fourier features at the median distance (their means are a characteristic
-function: shape, clusters) and the energy outside the principal subspace (noise), then keeps the leading principal
+function: shape, clusters) and the energy outside principal subspaces (noise), then keeps the leading principal
 directions of all of them, each scaled to unit variance on the rows it was fitted on. The distance between two means
 of such features is a maximum mean discrepancy with a finite-dimensional kernel (Gretton et al. 2012; Rahimi and
 Recht 2007 for the Fourier features).
@@ -22,7 +22,7 @@ Double = NDArray[np.float64]
 
 DIRECTIONS = 128  # features kept: 512 bytes a bin; 64 lost power against covariance changes and new clusters
 LEADING = 20  # whitened scores whose products are taken: 210 columns
-SUBSPACE = 0.95  # share of the variance that counts as inside the principal subspace
+SUBSPACES = (0.9, 0.99, 0.999)  # shares of the variance inside the principal subspaces whose outside is measured
 FOURIER = 256
 CLIP = 5.0  # whitened scores are cut there, so that one odd row cannot own its bin through a square
 FLOOR = 1e-6  # smallest relative standard deviation that is divided by
@@ -32,8 +32,8 @@ class FeatureError(ValueError):
     """Embeddings cannot be fitted or transformed; the text says why."""
 
 
-def _principal(rows: Double) -> tuple[Double, Double, Double, int]:
-    """Mean (d,), directions (d, p), their standard deviations (p,), and how many hold SUBSPACE of the variance."""
+def _principal(rows: Double) -> tuple[Double, Double, Double, Double]:
+    """Mean (d,), directions (d, p), their standard deviations (p,), and how many hold each share of variance."""
     mean = rows.mean(axis=0)
     _, singular, vt = np.linalg.svd(rows - mean, full_matrices=False)
     spread = singular / np.sqrt(len(rows))
@@ -42,7 +42,7 @@ def _principal(rows: Double) -> tuple[Double, Double, Double, int]:
     if kept == 0:
         raise FeatureError("all embeddings are alike: nothing to summarise")
     energy = np.cumsum(spread**2) / np.sum(spread**2)
-    inside = min(int(np.searchsorted(energy, SUBSPACE)) + 1, kept)
+    inside = np.minimum(np.searchsorted(energy, SUBSPACES) + 1, kept).astype(np.float64)
     return mean, vt[:kept].T, spread[:kept], inside
 
 
@@ -74,8 +74,8 @@ def _leading_directions(blocks: list[FloatArray], most: int) -> tuple[Double, Do
 class FeatureMap:
     """From (N, d) embeddings to (N, r) features. All arrays are float32.
 
-    `mean` (d,), `basis` (d, p) principal directions with standard deviations `spread` (p,), the first `inside` (1,) of
-    which span the principal subspace, `frequencies` (p, m) and `phases` (m,) of the Fourier part, `centre` (D,) of the
+    `mean` (d,), `basis` (d, p) principal directions with standard deviations `spread` (p,), the first `inside` (3,) of
+    which span the principal subspaces, `frequencies` (p, m) and `phases` (m,) of the Fourier part, `centre` (D,) of the
     D intermediate columns, `directions` (D, r).
     """
 
@@ -102,23 +102,24 @@ class FeatureMap:
         mean, basis, spread, inside = _principal(rows)
         frequencies, phases = _fourier((rows - mean) @ basis, np.random.default_rng(seed))
         none = np.zeros(0, np.float32)
-        stem = (np.asarray(a, np.float32) for a in (mean, basis, spread, [inside], frequencies, phases))
+        stem = (np.ascontiguousarray(a, np.float32) for a in (mean, basis, spread, inside, frequencies, phases))
         draft = cls(*stem, centre=none, directions=none)  # type: ignore[misc]  # six arrays, unpacked
         centre, final = _leading_directions(draft._blocks(rows.astype(np.float32)), directions)
-        return replace(draft, centre=centre.astype(np.float32), directions=final.astype(np.float32))
+        chosen = np.ascontiguousarray(final, np.float32)
+        return replace(draft, centre=centre.astype(np.float32), directions=chosen)
 
     def _blocks(self, x: FloatArray) -> list[FloatArray]:
-        """Whitened scores, products of the leading ones, Fourier features, energy outside the principal subspace."""
+        """Whitened scores, products of the leading ones, Fourier features, energies outside the subspaces."""
         centred = x - self.mean
         scores = centred @ self.basis
         white = np.clip(scores / self.spread, -CLIP, CLIP)
         leading = white[:, :LEADING]
         left, right = np.triu_indices(leading.shape[1])
-        kept = scores[:, : int(self.inside[0])]
-        outside = np.square(centred).sum(axis=1) - np.square(kept).sum(axis=1)
-        energy = np.log(np.maximum(outside, 0) + np.float32(1e-3) * self.spread[0] ** 2)
+        held = np.cumsum(np.square(scores), axis=1)[:, self.inside.astype(np.intp) - 1]
+        outside = np.square(centred).sum(axis=1, keepdims=True) - held
+        energy = np.log(np.maximum(outside, 0) + np.float32(1e-4) * self.spread[0] ** 2)
         fourier = np.cos(scores @ self.frequencies + self.phases)
-        return [white, leading[:, left] * leading[:, right], fourier, energy[:, None]]
+        return [white, leading[:, left] * leading[:, right], fourier, energy]
 
     def transform(self, x: ArrayLike) -> FloatArray:
         """Features (N, r) of (N, d) embeddings. Raises FeatureError on another d or values that are not finite."""
@@ -130,6 +131,17 @@ class FeatureMap:
         columns: FloatArray = np.concatenate(self._blocks(rows), axis=1)
         features: FloatArray = np.asarray((columns - self.centre) @ self.directions, np.float32)
         return features
+
+    def rescaled(self, x: ArrayLike) -> FeatureMap:
+        """The map with features of mean zero and unit variance on (N, d) rows it was not fitted on, N ≥ 8.
+
+        On the rows it was fitted on, what lies outside their principal subspaces is smaller than on others.
+        """
+        features = self.transform(x)
+        centre = np.concatenate(self._blocks(np.asarray(x, np.float32)), axis=1).mean(axis=0, dtype=np.float64)
+        sd = features.std(axis=0, dtype=np.float64)
+        directions = self.directions / np.where(sd > FLOOR, sd, 1)
+        return replace(self, centre=centre.astype(np.float32), directions=directions.astype(np.float32))
 
     @property
     def width(self) -> int:

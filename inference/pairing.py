@@ -113,7 +113,8 @@ def _canonical(x: Double, y: Double) -> tuple[Double, Double]:
 
 
 def _cut(u: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.clip(u, -CLIP, CLIP)
+    cut: NDArray[np.floating] = np.clip(u, -CLIP, CLIP)
+    return cut
 
 
 def _score(u: NDArray[np.floating], v: NDArray[np.floating], rho: NDArray[np.floating]) -> NDArray[np.floating]:

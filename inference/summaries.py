@@ -155,7 +155,8 @@ def _count(rows: Rows, modality: str, chosen: NDArray[np.intp]) -> dict[str, int
     """Rows by status, or for `fused` by route. Quarantined rows are counted as such and nowhere else."""
     trusted = chosen[~rows.quarantined[chosen]]
     if modality != FUSED:
-        return _tally(rows.statuses[modality][trusted].tolist())
+        # the empty status: a modality that was neither expected nor sent is no outage
+        return _tally([status for status in rows.statuses[modality][trusted].tolist() if status])
     counts = {"rows": len(trusted), **_tally(rows.routes[trusted].tolist())}
     quarantined = len(chosen) - len(trusted)
     return {**counts, "quarantined": quarantined} if quarantined else counts

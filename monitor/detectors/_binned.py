@@ -71,8 +71,9 @@ def welch(reference: Array, window: Array) -> Array:
     """
     sizes = len(reference), len(window)
     # sums are stored in single precision: differences below that are none
-    grain = (1e-6 * np.maximum(np.abs(reference).max(axis=0), np.abs(window).max(axis=0))) ** 2
-    parts = [side.var(axis=0, ddof=1) / n + grain + 1e-300 for side, n in zip((reference, window), sizes, strict=True)]
+    largest = np.maximum(np.abs(reference).max(axis=0), np.abs(window).max(axis=0))
+    grain = (1e-6 * np.maximum(largest, 1e-12)) ** 2
+    parts = [side.var(axis=0, ddof=1) / n + grain for side, n in zip((reference, window), sizes, strict=True)]
     variance = parts[0] + parts[1]
     df = variance**2 / sum(part**2 / (n - 1) for part, n in zip(parts, sizes, strict=True))
     t = (window.mean(axis=0) - reference.mean(axis=0)) / np.sqrt(variance)
@@ -91,7 +92,7 @@ def moved_statistics(context: Context, current: Summary, alpha: float) -> list[d
     after = current.bins.total("quality") / current.bins.rows
     effects = (after - before) / row_sd(context.summary.bins, "quality", current.modality)
     p_values = welch(reference, window) * len(effects)
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "statistic": name,
             "effect": round(float(effects[i]), 3),
@@ -102,7 +103,7 @@ def moved_statistics(context: Context, current: Summary, alpha: float) -> list[d
         for i, name in enumerate(names(context, len(effects)))
         if abs(effects[i]) >= MOVED_EFFECT and p_values[i] <= alpha
     ]
-    return sorted(found, key=lambda each: -abs(float(each["effect"])))[:MOVED]
+    return sorted(found, key=lambda each: -abs(each["effect"]))[:MOVED]
 
 
 def names(context: Context, width: int) -> Sequence[str]:

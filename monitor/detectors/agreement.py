@@ -26,7 +26,7 @@ class Options:
     drop: float = 0.1
     min_rows: int = 100
     min_bins: int = 8
-    bins: int = 48
+    bins: int = 16
 
 
 def _rows(summary: Summary) -> int:

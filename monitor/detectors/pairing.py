@@ -27,10 +27,10 @@ class Options:
     """`alpha`; `effect` in standard deviations of a pair's residual score; rows and bins a side needs."""
 
     alpha: float = 0.001
-    effect: float = 0.2
+    effect: float = 0.3
     min_rows: int = 100
     min_bins: int = 8
-    bins: int = 48
+    bins: int = 16
 
 
 def _pairs(summary: Summary) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -69,6 +69,26 @@ def merge(modality: str, parts: Iterable[Summary]) -> Summary:
         counts.update(part.counts)
     joined = schema_bins.merge(part.bins for part in kept)
     return Summary(modality, dict(counts), joined, fingerprints.pop() if fingerprints else "")
+
+
+def assemble(modality: str, parts: Iterable[tuple[datetime, Summary]]) -> Summary:
+    """The summary of a window from its slots' parts, given as (slot start, summary) in any order.
+
+    Bins of one slot (its partitions and workers) are interleaved by their place within their part: rows of one time,
+    and so of one session, end up next to each other, as tests that join neighbouring bins want them.
+    Raises IncomparableError as `merge` does.
+    """
+    slots: dict[datetime, list[Summary]] = {}
+    for start, part in parts:
+        slots.setdefault(start, []).append(part)
+    return merge(modality, [_interleaved(merge(modality, slots[start]), slots[start]) for start in sorted(slots)])
+
+
+def _interleaved(merged: Summary, parts: list[Summary]) -> Summary:
+    places = [(np.arange(len(part.bins.count)) + 0.5) / max(1, len(part.bins.count)) for part in parts]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    columns = {name: sums[order] for name, sums in merged.bins.columns.items()}
+    return replace(merged, bins=Bins(merged.bins.count[order], columns))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

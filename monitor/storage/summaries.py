@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from migrations.schema import bins
 from migrations.schema.summaries import summaries
-from monitor.domain.window import Summary, Window, merge
+from monitor.domain.window import Summary, Window, assemble
 
 
 def of_version(
@@ -18,11 +18,17 @@ def of_version(
 ) -> dict[str, Summary]:
     """Each modality's summary over the slots that start in the window; an empty one where there are none.
 
-    Bins come in order of slot, partition and offset. Raises IncomparableError where one version's slots come from
+    Bins come in order of time. Raises IncomparableError where one version's slots come from
     different encoders, and BinsError on a summary that cannot be read.
     """
     rows = connection.execute(
-        select(summaries.c.modality, summaries.c.counts, summaries.c.bins, summaries.c.encoder_fingerprint)
+        select(
+            summaries.c.slot_start,
+            summaries.c.modality,
+            summaries.c.counts,
+            summaries.c.bins,
+            summaries.c.encoder_fingerprint,
+        )
         .where(
             summaries.c.slot_start >= window.start,
             summaries.c.slot_start < window.end,
@@ -30,11 +36,11 @@ def of_version(
         )
         .order_by(summaries.c.slot_start, summaries.c.topic, summaries.c.partition, summaries.c.first_offset)
     )
-    parts: dict[str, list[Summary]] = {modality: [] for modality in modalities}
+    parts: dict[str, list[tuple[datetime, Summary]]] = {modality: [] for modality in modalities}
     for row in rows:
         part = Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint)
-        parts.setdefault(row.modality, []).append(part)
-    return {modality: merge(modality, kept) for modality, kept in parts.items()}
+        parts.setdefault(row.modality, []).append((row.slot_start, part))
+    return {modality: assemble(modality, kept) for modality, kept in parts.items()}
 
 
 def counts_of_all_versions(connection: Connection, window: Window, modalities: Iterable[str]) -> dict[str, Summary]:

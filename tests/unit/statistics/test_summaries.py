@@ -1,0 +1,179 @@
+"""The worker's accumulator: records add up to what one look at all rows gives, and memory stays bounded."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.baseline import Baseline, BaselineError, fit_baseline
+from inference.projection import Rows
+from inference.summaries import Accumulator, RecordKey, SummaryRecord
+from migrations.schema import bins as schema_bins
+from tests.support.streams import CLASSES, QUALITY, accumulator, answers, baseline, batch, saved, window_summaries
+
+
+@pytest.fixture(scope="module")
+def made() -> Baseline:
+    return baseline(400, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Rows:
+    return batch(answers(300, np.random.default_rng(1)), start=1_000_000, rate=20, first=500, partitions=2)
+
+
+def cut(rows: Rows, start: int, stop: int) -> Rows:
+    """A copy of some of the rows."""
+    part = slice(start, stop)
+
+    def taken(value: Any) -> Any:
+        return {name: x[part].copy() for name, x in value.items()} if isinstance(value, dict) else copy(value[part])
+
+    return Rows(**{each.name: taken(getattr(rows, each.name)) for each in fields(rows)})
+
+
+def feed(made: Baseline, rows: Rows, cuts: list[int], **limits: int) -> list[SummaryRecord]:
+    """Records as the database holds them: the last write of each key wins."""
+    worker = accumulator(made, **limits)
+    stored: dict[RecordKey, SummaryRecord] = {}
+    edges = [0, *sorted(cuts), len(rows)]
+    for start, stop in pairwise(edges):
+        preview = worker.preview(cut(rows, start, stop))
+        worker.commit(preview)
+        stored |= {record.key: record for record in preview}
+    return list(stored.values())
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 300), max_size=8))
+def test_any_batching_gives_the_same_window(made: Baseline, traffic: Rows, cuts: list[int]) -> None:
+    whole, parts = (window_summaries(feed(made, traffic, each)) for each in ([], cuts))
+    for modality, summary in whole.items():
+        other = parts[modality]
+        assert other.counts == summary.counts
+        assert np.array_equal(other.bins.count, summary.bins.count)
+        for name in summary.bins.columns:
+            assert np.allclose(other.bins.columns[name], summary.bins.columns[name], rtol=1e-4, atol=1e-3)
+
+
+def test_records_are_kept_by_slot_and_partition(made: Baseline, traffic: Rows) -> None:
+    records = feed(made, traffic, [])
+    keys = {(int(r.key.slot_start.timestamp()), r.key.partition) for r in records}
+    assert keys == {(1_000_000 + 5 * slot, partition) for slot in range(3) for partition in range(2)}
+    first = min(records, key=lambda record: record.key)
+    assert first.key.first_offset == 500
+    assert first.slot_seconds == 5
+    assert window_summaries(records)["fused"].counts == {"rows": 300, "fused": 300}
+
+
+def test_a_dropped_preview_leaves_no_trace(made: Baseline, traffic: Rows) -> None:
+    worker = accumulator(made)
+    first = cut(traffic, 0, 50)
+    worker.preview(first)
+    once = worker.preview(first)
+    assert sum(record.counts["rows"] for record in once if record.key.modality == "fused") == 50
+
+
+def test_bins_join_in_pairs_when_a_record_is_full(made: Baseline, traffic: Rows) -> None:
+    records = feed(made, traffic, [100, 200], max_bins=4)
+    assert max(len(record.bins.count) for record in records) <= 4
+    assert {record.q for record in records} == {16}
+    assert window_summaries(records)["image"].bins.rows == 300
+
+
+def test_forgotten_records_start_again_under_another_key(made: Baseline, traffic: Rows) -> None:
+    worker = accumulator(made)
+    worker.commit(worker.preview(cut(traffic, 0, 20)))
+    worker.forget("fusion.requests", 0)
+    keys = [r.key for r in worker.preview(cut(traffic, 20, 40)) if r.key.modality == "fused"]
+    assert {key.partition: key.first_offset for key in keys} == {0: 510, 1: 500}
+
+
+def test_memory_is_bounded_by_dropping_the_least_recently_touched(made: Baseline, traffic: Rows) -> None:
+    worker = Accumulator(made.projector, model_version="1", fingerprints={}, slot_seconds=5, max_records=6)
+    for start in range(0, 300, 100):
+        worker.commit(worker.preview(cut(traffic, start, start + 100)))
+    late = worker.preview(cut(traffic, 98, 100))
+    assert {record.key.first_offset for record in late} == {549}
+
+
+def test_missing_quarantined_and_failed_rows_are_counted_but_not_summed(made: Baseline, traffic: Rows) -> None:
+    n = 40
+    rows = cut(traffic, 0, n)
+    rows.statuses["image"][:10] = "missing"
+    rows.routes[:10] = "fallback"
+    rows.quarantined[10:15] = True
+    rows.predicted[15:18] = -1
+    rows.routes[15:18] = "error"
+    rows.embeddings["text"][20] = np.nan
+    rows.confidence[15:18] = np.nan
+    found = window_summaries(accumulator(made).preview(rows))
+    assert found["image"].counts == {"missing": 10, "present": 25}
+    assert found["image"].bins.rows == 25
+    assert found["text"].bins.rows == 34
+    assert found["fused"].counts == {"rows": 35, "fallback": 10, "error": 3, "fused": 22, "quarantined": 5}
+    assert found["fused"].bins.rows == 21
+    assert all(np.isfinite(column).all() for each in found.values() for column in each.bins.columns.values())
+
+
+def test_confidence_one_falls_into_the_last_bin(made: Baseline, traffic: Rows) -> None:
+    rows = cut(traffic, 0, 8)
+    rows.confidence[:] = 1.0
+    found = window_summaries(accumulator(made).preview(rows))
+    assert found["fused"].bins.total("confidence")[-1] == 8
+
+
+def test_an_empty_batch_has_no_records(made: Baseline, traffic: Rows) -> None:
+    assert accumulator(made).preview(cut(traffic, 0, 0)) == []
+
+
+def test_a_record_fits_in_64_kilobytes(made: Baseline) -> None:
+    rows = batch(answers(1200, np.random.default_rng(2)), start=0, rate=20)
+    worker = accumulator(made, slot_seconds=60)
+    assert max(len(record.payload()) for record in worker.preview(rows)) < 64_000
+
+
+def test_baselines_survive_their_file(made: Baseline, tmp_path: Path) -> None:
+    again = saved(made, tmp_path)
+    assert again.fingerprints == made.fingerprints
+    assert again.facts == made.facts
+    assert again.counts == made.counts
+    for name, bins in made.reference.items():
+        assert schema_bins.dump(again.reference[name]) == schema_bins.dump(bins)
+    rows = batch(answers(20, np.random.default_rng(3)))
+    expected, found = (each.projector.project(rows)["fused"].columns for each in (made, again))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert set(expected) == {"classes", "confidence", "agreement", "features", "pairing"}
+
+
+def test_reference_rows_are_not_those_the_maps_were_fitted_on(made: Baseline) -> None:
+    assert made.reference["image"].rows == 200
+    assert made.facts["labelled"] == 400
+
+
+def test_damaged_and_missing_baselines_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BaselineError, match="cannot be read"):
+        Baseline.load(tmp_path)
+    (tmp_path / "baseline.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(BaselineError, match="cannot be read"):
+        Baseline.load(tmp_path)
+
+
+def test_too_few_rows_make_no_baseline() -> None:
+    with pytest.raises(BaselineError, match="at least 128"):
+        fit_baseline(
+            answers(100, np.random.default_rng(0)), class_names=CLASSES, quality_names=QUALITY, encoder_fingerprints={}
+        )
+
+
+def test_rows_that_disagree_about_their_number_are_refused(traffic: Rows) -> None:
+    with pytest.raises(ValueError, match="offsets"):
+        replace(traffic, offsets=traffic.offsets[:-1])
