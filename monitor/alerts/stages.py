@@ -1,7 +1,7 @@
 """The stages a notice passes on its way to receivers. Each has one signature and gives a named reason.
 
-An inhibition lingers after its cause has resolved: for one window length, since windows still hold the incident's rows,
-and for the time the inhibited alert itself takes to clear.
+An inhibition lingers for one window length after its cause has resolved. Windows hold the incident's rows for so long;
+what the inhibited alert takes to clear beyond that, its cause took to resolve.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ FUSED = "fused"
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """An alert with what names it. `clear_windows` is how many its rule needs to resolve it."""
+    """An alert with what names it."""
 
     alert_id: int
     alertname: str
     severity: str
     modality: str
-    clear_windows: int
     alert: Alert
 
     @property
@@ -59,7 +58,6 @@ class Context:
     routes: Mapping[str, tuple[str, ...]]
     at: datetime
     window: timedelta
-    hop: timedelta
 
 
 Stage = Callable[[tuple[Notice, ...], Context], tuple[Notice, ...]]
@@ -94,7 +92,7 @@ INHIBITIONS: tuple[Inhibition, ...] = (
 def inhibitor(target: Tracked, context: Context) -> Tracked | None:
     """The alert that explains `target` now, if one does: firing ones before pending ones before resolved ones."""
     order = (State.FIRING, State.PENDING, State.RESOLVED)
-    causes = [cause for cause in context.alerts if _explains(cause, target) and _still_counts(cause, target, context)]
+    causes = [cause for cause in context.alerts if _explains(cause, target) and _still_counts(cause, context)]
     return min(causes, key=lambda cause: (order.index(cause.alert.state), cause.alert_id), default=None)
 
 
@@ -108,13 +106,13 @@ def _explains(cause: Tracked, target: Tracked) -> bool:
     )
 
 
-def _still_counts(cause: Tracked, target: Tracked, context: Context) -> bool:
+def _still_counts(cause: Tracked, context: Context) -> bool:
     """A pending cause counts: it may be one window behind its consequence, and is decided within a few."""
     if cause.alert.is_open:
         return True
     if cause.alert.firing_since is None or cause.alert.resolved_at is None:
         return False
-    return context.at <= cause.alert.resolved_at + context.window + target.clear_windows * context.hop
+    return context.at <= cause.alert.resolved_at + context.window
 
 
 def route(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:

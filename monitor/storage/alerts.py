@@ -37,9 +37,9 @@ class Stored:
     annotations: Mapping[str, Any]
     alert: Alert
 
-    def tracked(self, clear_windows: int) -> Tracked:
-        """The alert as the stages see it; `clear_windows` is how many its rule needs to resolve it."""
-        return Tracked(self.alert_id, self.alertname, self.severity, self.modality, clear_windows, self.alert)
+    def tracked(self) -> Tracked:
+        """The alert as the stages see it."""
+        return Tracked(self.alert_id, self.alertname, self.severity, self.modality, self.alert)
 
 
 def _stored(row: Row[Any]) -> Stored:

@@ -18,9 +18,6 @@ from monitor.storage import alerts, notifications
 from monitor.storage.alerts import Stored
 from monitor.storage.notifications import Entry
 
-_CLEAR_WINDOWS = {rule.alertname: rule.patience.clear_windows for rule in RULES}
-_LONGEST_CLEAR = max(_CLEAR_WINDOWS.values())
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -61,7 +58,7 @@ class Alerting:
 
     def _memory(self) -> timedelta:
         """How long a resolved alert can still explain another one."""
-        return self._window + (_LONGEST_CLEAR + 1) * self._hop
+        return self._window + self._hop
 
     def _move(
         self, connection: Connection, rule: Rule, fingerprint: str, stored: Stored | None, one: Judged
@@ -94,9 +91,9 @@ class Alerting:
         at: datetime,
         now: datetime,
     ) -> None:
-        tracked = tuple(stored.tracked(_CLEAR_WINDOWS.get(stored.alertname, 1)) for stored in known.values())
+        tracked = tuple(stored.tracked() for stored in known.values())
         told = notifications.statuses(connection, list(known))
-        context = Context(tracked, told, self._routes, at, self._window, self._hop)
+        context = Context(tracked, told, self._routes, at, self._window)
         causes = {one.alert_id: self._explain(connection, one, known[one.alert_id], context) for one in tracked}
         notices = pipeline.run(context, resolved_now)
         notifications.write(connection, [self._entry(one, known[one.tracked.alert_id], causes) for one in notices], now)

@@ -47,11 +47,11 @@ def tracked(
         firing_since=T0 if fired and state is not State.PENDING else None,
         resolved_at=resolved_at,
     )
-    return Tracked(alert_id, name, severity, modality, 2, alert)
+    return Tracked(alert_id, name, severity, modality, alert)
 
 
 def context(*alerts: Tracked, told: dict[tuple[int, str, str], str] | None = None, at: datetime = T0) -> Context:
-    return Context(alerts, told or {}, ROUTES, at, WINDOW, HOP)
+    return Context(alerts, told or {}, ROUTES, at, WINDOW)
 
 
 def rows(notices: tuple[Notice, ...]) -> list[tuple[int, str, str, str | None]]:
@@ -113,7 +113,7 @@ def test_an_inhibited_alert_keeps_the_reason_and_is_told_once_when_the_cause_is_
     told[2, FIRING, "log"] = SUPPRESSED
     assert pipeline.run(context(cause, target, told=told), ()) == ()
     over = replace(cause, alert=replace(cause.alert, state=State.RESOLVED, resolved_at=T0))
-    lingers = WINDOW + 2 * HOP
+    lingers = WINDOW
     assert pipeline.run(context(over, target, told=told, at=T0 + lingers), ()) == ()
     free = pipeline.run(context(over, target, told=told, at=T0 + lingers + HOP), ())
     assert rows(free) == [(2, FIRING, "log", None)]
