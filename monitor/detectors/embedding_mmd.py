@@ -69,9 +69,9 @@ def bin_permutation_test(reference: Array, window: Array, permutations: int = 99
     together = np.vstack([reference, window])
     together -= together.mean(axis=0)
     differences = _contrasts(k, permutations, seed) @ together.astype(np.float32)
-    nested = np.cumsum(np.square(differences, dtype=np.float64), axis=1)
     sizes = [size for size in (4, 8, 16, 32, 64, 128, 256) if size < r] + [r]
-    roots = np.cbrt(nested[:, [size - 1 for size in sizes]])
+    nested = np.add.reduceat(np.square(differences), [0, *sizes[:-1]], axis=1).cumsum(axis=1, dtype=np.float64)
+    roots = np.cbrt(nested)
     spread = roots.std(axis=0)
     standard = (roots - roots.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
     largest = standard.max(axis=1)
@@ -79,7 +79,7 @@ def bin_permutation_test(reference: Array, window: Array, permutations: int = 99
     # rounding must not break a tie with the true labels
     reached = int((largest[1:] >= largest[0] - 1e-6).sum())
     noise = (reference.var(axis=0, ddof=1) + window.var(axis=0, ddof=1))[: sizes[best]].sum() / k
-    squared = float(nested[0, sizes[best] - 1] - noise)
+    squared = float(nested[0, best] - noise)
     return Test((1 + reached) / (1 + permutations), squared, sizes[best], float(largest[0]))
 
 
