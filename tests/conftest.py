@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,13 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Database]:
-    """An embedded PostgreSQL with a migrated template database."""
-    with servers.postgres(tmp_path_factory.mktemp("postgres")) as server:
+def postgres_server() -> Iterator[servers.Database]:
+    """An embedded PostgreSQL with a migrated template database.
+
+    Not in pytest's own folder: every new run of pytest closes that one to other users, and PostgreSQL, which must not
+    be root, may be one.
+    """
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-") as folder, servers.postgres(Path(folder)) as server:
         servers.migrate(server.create("template"))
         yield server
 

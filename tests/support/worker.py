@@ -142,13 +142,13 @@ class WorkerProcess:
 def in_process(worker: WorkerProcess) -> Iterator[WorkerProgram]:
     """The same worker as a thread of this process: quicker to start, and its program can be looked into."""
     settings = {key.lower(): value for key, value in worker.settings().items()}
-    program = WorkerProgram(WorkerSettings(_env_file=None, **settings))  # type: ignore[arg-type, call-arg]
+    program = WorkerProgram(WorkerSettings(_env_file=None, **settings))  # type: ignore[arg-type]
     ended: list[bool] = []
     thread = threading.Thread(target=lambda: ended.append(program.run()))
     thread.start()
     try:
         wait_until(
-            lambda: program.port and _ok(f"http://127.0.0.1:{program.port}/readyz"), 60, "the worker is not ready"
+            lambda: program.port and _ok(f"http://127.0.0.1:{program.port}/readyz"), 90, "the worker is not ready"
         )
         worker.port = program.port or 0
         yield program

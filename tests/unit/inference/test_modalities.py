@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from inference.modalities import image, text
 from inference.modalities.base import Status, modalities
 
 
-def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:  # type: ignore[type-arg]
+def encoded(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()

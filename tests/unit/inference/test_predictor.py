@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
 from inference.errors import Code
+from inference.models.base import FusionOutput, ModalityBatch
 from tests.unit.inference.tiny import TinyModel, tiny_predictor
 
 WHITE = np.full((4, 4, 3), 255, np.uint8)
@@ -38,7 +42,7 @@ def test_agreement_is_of_all_heads_with_the_fused_class_and_only_when_fused() ->
 
 
 class _Agreeing(TinyModel):
-    def forward(self, batch, *, with_attention=False):  # type: ignore[no-untyped-def]
+    def forward(self, batch: Mapping[str, ModalityBatch], **_: bool) -> FusionOutput:
         output = super().forward(batch)
         heads = {"image": output.logits, "text": output.logits}
         return type(output)(output.logits, output.embeddings, heads)
@@ -66,7 +70,7 @@ def test_a_request_that_cannot_run_alone_is_an_error() -> None:
 
 
 def test_results_do_not_depend_on_batch_mates() -> None:
-    inputs = [{"image": WHITE, "text": "abc"}, {"text": "a" * 20}, {"image": WHITE}]
+    inputs: list[dict[str, Any]] = [{"image": WHITE, "text": "abc"}, {"text": "a" * 20}, {"image": WHITE}]
     together = tiny_predictor().predict(inputs)
     alone = [tiny_predictor().predict([each])[0] for each in inputs]
     assert [p.confidence for p in together] == pytest.approx([p.confidence for p in alone])
@@ -80,7 +84,7 @@ def test_no_inputs_need_no_forward_pass() -> None:
 
 def test_warm_up_refuses_a_model_that_answers_blanks_with_nan() -> None:
     class Broken(TinyModel):
-        def forward(self, batch, *, with_attention=False):  # type: ignore[no-untyped-def]
+        def forward(self, batch: Mapping[str, ModalityBatch], **_: bool) -> FusionOutput:
             output = super().forward(batch)
             return type(output)(output.logits * np.nan, output.embeddings, output.unimodal_logits)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,11 +19,11 @@ def test_delays_double_up_to_a_bound_with_jitter() -> None:
 
 def test_an_action_is_tried_until_it_succeeds() -> None:
     failures: list[str] = []
-    outcomes = iter([OSError(), OSError(), "done"])
+    outcomes: Iterator[str | OSError] = iter([OSError(), OSError(), "done"])
 
     def action() -> str:
         outcome = next(outcomes)
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, OSError):
             raise outcome
         return outcome
 
