@@ -150,7 +150,7 @@ def _stay() -> None:
 @app.command()
 def checkpoint(
     folder: Annotated[Path, typer.Option(help="Where to write it; must be empty.")] = CHECKPOINT,
-    seed: Annotated[int, typer.Option(help="Seed of scenes, weights and batches.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of scenes, weights and batches.", min=0)] = make_checkpoint.SEED,
 ) -> None:
     """Train the demo checkpoint from nothing: a few minutes on one core."""
     cpu = torch.device("cpu")
