@@ -77,9 +77,11 @@ def finding(connection: Reading, finding_id: Annotated[int, Path(ge=1, le=2**63 
 
 
 @router.get("/alerts", responses=example("alerts"))
-def alerts(connection: Reading, state: AlertState = "any", limit: Limit = 50, cursor: Cursor = None) -> Page[AlertView]:
+def alerts(
+    shown: Shown, connection: Reading, state: AlertState = "any", limit: Limit = 50, cursor: Cursor = None
+) -> Page[AlertView]:
     """Alerts, newest first; `open` means pending or firing."""
-    return work_views.alerts_page(connection, state=state, limit=limit, cursor=cursor)
+    return work_views.alerts_page(connection, shown.model, state=state, limit=limit, cursor=cursor)
 
 
 @router.get("/jobs", responses=example("jobs"))

@@ -54,7 +54,7 @@ def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
     hour = shown.aligned(STRIP_MINUTES)
     traffic = traffic_series(connection, shown.model, hour, shown.timing.slot_seconds, STRIP_BUCKETS)
     calibration = shown.calibration(connection, shown.targets.label_minutes)
-    recent = alerts_page(connection, state="resolved", limit=RECENT)
+    recent = alerts_page(connection, shown.model, state="resolved", limit=RECENT)
     return {
         "o": overview,
         "now": overview.now,

@@ -97,8 +97,9 @@ def test_overview_counts_the_newest_window(client: TestClient, engine: Engine) -
     for row in raw(engine, summaries):
         if start <= row.slot_start < end:
             counted[row.modality].update(row.counts)
+    rows = counted["fused"].pop("rows")
     assert shown["traffic"]["routes"] == dict(counted["fused"])
-    assert shown["traffic"]["requests"] == 120 == counted["fused"].total()
+    assert shown["traffic"]["requests"] == 120 == rows == counted["fused"].total()
     assert shown["traffic"]["degraded"] == 120 - counted["fused"]["fused"]
     for each in shown["modalities"]:
         by = counted[each["modality"]]
@@ -180,6 +181,8 @@ def test_traffic_adds_up_to_the_summaries(client: TestClient, engine: Engine) ->
     for row in raw(engine, summaries):
         if row.modality == "fused" and row.slot_start >= seed.at("11:30:10"):
             expected.update(row.counts)
+    assert expected.pop("quarantined") == 1
+    assert expected.pop("rows") == total.total()
     assert total == expected
 
 
@@ -223,7 +226,7 @@ def test_pages_follow_on_without_gap_or_overlap(client: TestClient, path: str, k
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == sorted(set(seen), reverse=True)
-    assert len(seen) == {"findings": 119 * 9, "alerts": 5, "jobs": 2}[path]
+    assert len(seen) == {"findings": 119 * 9, "alerts": 5, "jobs": 3}[path]
 
 
 def test_findings_are_narrowed_and_one_is_shown_whole(client: TestClient, engine: Engine) -> None:
@@ -321,6 +324,7 @@ def test_the_page_shows_the_seed_and_loads_nothing_from_elsewhere(client: TestCl
     assert "Image inputs have drifted away from the baseline since 12:13." in response.text
     assert "http://" not in response.text.replace("http://www.w3.org/", "")
     assert "https://" not in response.text
+    assert "Gate: ECE 0.110 against 0.094, limit 0.050" in response.text
     assert "script-src 'self'" in response.headers["content-security-policy"]
 
 

@@ -8,15 +8,13 @@ came at 12:15; a retrain is running. `outage=True` takes image away again from 1
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Table, insert, text
+from sqlalchemy import Connection, Engine, insert
 
-from migrations.schema import bins
 from migrations.schema.monitoring import (
     alerts,
     audit_log,
@@ -27,29 +25,11 @@ from migrations.schema.monitoring import (
     model_versions,
 )
 from migrations.schema.partitions import ensure_partitions
-from migrations.schema.prediction_log import dead_letters, labels, modality_log, prediction_log, request_ids
-from migrations.schema.summaries import summaries
+from migrations.schema.prediction_log import dead_letters
+from tests.support.seed_scene import CLASSES, DAY, MODEL, NOW, OLD_VERSION, TIMING, VERSION, at, image_gone, new_camera
+from tests.support.seed_traffic import write_traffic
 
-DAY = date(2026, 3, 2)
-NOW = datetime(2026, 3, 2, 12, 30, 7, tzinfo=UTC)
-MODEL, VERSION, OLD_VERSION = "fusion", "fusion-2026.03.02-7f3c", "fusion-2026.02.11-a01b"
-CLASSES = ["consistent", "contradictory", "misleading"]
-SLOT = 10
-RATE = 4
-TIMING: dict[str, Any] = {
-    "slot_seconds": SLOT,
-    "hop_seconds": 30,
-    "window_seconds": 60,
-    "availability_window_seconds": 30,
-    "grace_seconds": 2,
-}
-
-
-def at(clock: str) -> datetime:
-    """A time of the seeded day, `12:03` or `12:03:20`, in UTC."""
-    return datetime.combine(DAY, datetime.min.time(), UTC) + timedelta(
-        seconds=sum(int(part) * size for part, size in zip(clock.split(":"), (3600, 60, 1), strict=False))
-    )
+__all__ = ["MODEL", "NOW", "TIMING", "VERSION", "FixedClock", "at", "seed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +50,11 @@ def seed(engine: Engine, *, outage: bool = False) -> None:
     with engine.begin() as connection:
         ensure_partitions(connection, DAY, days_ahead=0)
         _models(connection)
-        _traffic(connection, outage)
+        write_traffic(connection, outage)
         series = _findings(connection, outage)
         _alerts(connection, series, outage)
         _jobs(connection)
         _dead_letters(connection)
-
-
-def _image_gone(moment: datetime, outage: bool) -> bool:
-    return at("11:58") <= moment < at("12:03") or (outage and moment >= at("12:27"))
-
-
-def _new_camera(moment: datetime) -> bool:
-    return moment >= at("12:12")
 
 
 def _models(connection: Connection) -> None:
@@ -110,138 +82,6 @@ def _models(connection: Connection) -> None:
     )
 
 
-def _traffic(connection: Connection, outage: bool) -> None:
-    rng = np.random.default_rng(7)
-    rows: dict[str, list[dict[str, Any]]] = {"summaries": [], "ids": [], "log": [], "modalities": [], "labels": []}
-    slots = int((NOW - at("11:30")).total_seconds()) // SLOT
-    for slot in range(slots):
-        start = at("11:30") + timedelta(seconds=slot * SLOT)
-        for partition in (0, 1):
-            _slot(rows, rng, start, partition, slot, outage)
-    for table, name in (
-        (summaries, "summaries"),
-        (request_ids, "ids"),
-        (prediction_log, "log"),
-        (modality_log, "modalities"),
-        (labels, "labels"),
-    ):
-        _bulk(connection, table, rows[name])
-
-
-def _bulk(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert many rows in one statement; the server reads them out of one JSON document."""
-    columns = ", ".join(f'"{name}"' for name in rows[0])
-    document = json.dumps(
-        rows, default=lambda value: value.isoformat() if isinstance(value, datetime) else f"\\x{value.hex()}"
-    )
-    connection.execute(
-        text(
-            f"INSERT INTO {table.name} ({columns}) SELECT {columns}"
-            f" FROM jsonb_populate_recordset(NULL::{table.name}, CAST(:rows AS jsonb))"
-        ),
-        {"rows": document},
-    )
-
-
-def _slot(
-    rows: dict[str, list[dict[str, Any]]],
-    rng: np.random.Generator,
-    start: datetime,
-    partition: int,
-    slot: int,
-    outage: bool,
-) -> None:
-    n = RATE * SLOT // 2
-    counts: dict[str, dict[str, int]] = {"image": {}, "text": {}, "fused": {}}
-    for i in range(n):
-        offset = slot * n + i
-        moment = start + timedelta(seconds=SLOT * (i + 0.5) / n)
-        statuses = {
-            "image": "missing" if _image_gone(moment, outage) else ("corrupt" if offset % 199 == 5 else "present"),
-            "text": "present" if offset % 331 != 7 else "rejected",
-        }
-        _request(rows, rng, moment, partition, offset, statuses)
-        route = rows["log"][-1]["route"]
-        for name, key in (*statuses.items(), ("fused", route)):
-            counts[name][key] = counts[name].get(key, 0) + 1
-    for name, by in counts.items():
-        rows["summaries"].append(
-            {
-                "slot_start": start,
-                "model_version": VERSION,
-                "modality": name,
-                "topic": "fusion.requests",
-                "partition": partition,
-                "first_offset": 0,
-                "slot_seconds": SLOT,
-                "worker_id": f"worker-{partition}",
-                "encoder_fingerprint": "5e1f",
-                "counts": by,
-                "bins": bins.dump(bins.EMPTY),
-                "updated_at": start + timedelta(seconds=SLOT, milliseconds=400),
-            }
-        )
-
-
-def _request(
-    rows: dict[str, list[dict[str, Any]]],
-    rng: np.random.Generator,
-    moment: datetime,
-    partition: int,
-    offset: int,
-    statuses: dict[str, str],
-) -> None:
-    request_id = f"r-{partition}-{offset}"
-    lacking = [name for name, status in statuses.items() if status != "present"]
-    route = "fused" if not lacking else f"fallback:{'text' if 'image' in lacking else 'image'}"
-    hard = bool(lacking) or _new_camera(moment)
-    confidence = float(np.clip(rng.beta(5, 1.6) if hard else rng.beta(14, 1.1), 0.34, 0.999))
-    truth = CLASSES[int(rng.integers(3))]
-    right = rng.random() < (confidence - (0.2 if hard else 0.0))
-    prediction = truth if right else CLASSES[(CLASSES.index(truth) + 1) % 3]
-    total = float(4 + rng.gamma(2.0, 2.4))
-    rows["ids"].append({"request_id": request_id, "logged_at": moment})
-    rows["log"].append(
-        {
-            "request_id": request_id,
-            "logged_at": moment,
-            "produced_at": moment - timedelta(milliseconds=40),
-            "topic": "fusion.requests",
-            "partition": partition,
-            "offset": offset,
-            "schema_version": 1,
-            "model_version": VERSION,
-            "route": route,
-            "status": "ok",
-            "prediction": prediction,
-            "confidence": confidence,
-            "probabilities": [1 / 3, 1 / 3, 1 / 3],
-            "agreement": bool(rng.random() < 0.93) if route == "fused" else None,
-            "degraded": bool(lacking),
-            "quarantine": None,
-            "queue_ms": total * 0.3,
-            "preprocess_ms": total * 0.2,
-            "encode_ms": total * 0.35,
-            "fuse_ms": total * 0.15,
-            "total_ms": total,
-        }
-    )
-    for name, status in statuses.items():
-        rows["modalities"].append(
-            {"request_id": request_id, "modality": name, "logged_at": moment, "status": status, "reason": None}
-        )
-    if at("12:02") <= moment < at("12:15") and offset % 2:
-        rows["labels"].append(
-            {
-                "request_id": request_id,
-                "label": truth,
-                "labelled_at": at("12:15"),
-                "received_at": at("12:15") + timedelta(milliseconds=offset),
-                "source": "human_review",
-            }
-        )
-
-
 # detector, modality, threshold, in-control mean and spread, mean under the new camera (None: not touched)
 _CHECKS: tuple[tuple[str, str, float | None, float, float, float | None], ...] = (
     ("availability", "image", 0.99, 0.996, 0.001, None),
@@ -261,7 +101,7 @@ def _findings(connection: Connection, outage: bool) -> dict[tuple[str, str], lis
     rows = []
     for hop in range(2, int((at("12:30") - at("11:30")).total_seconds()) // 30 + 1):
         end = at("11:30") + timedelta(seconds=30 * hop)
-        gone = _image_gone(end - timedelta(seconds=15), outage)
+        gone = image_gone(end - timedelta(seconds=15), outage)
         rows += [_finding(rng, end, check, gone) for check in _CHECKS]
     ids = connection.scalars(
         insert(findings).returning(findings.c.finding_id, sort_by_parameter_order=True), rows
@@ -282,7 +122,7 @@ def _finding(
     value: float | None = float(mean + spread * rng.standard_normal())
     if detector in ("availability", "agreement"):
         value = min(float(value or 0), 1.0)
-    drifting = moved is not None and _new_camera(end - timedelta(seconds=30))
+    drifting = moved is not None and new_camera(end - timedelta(seconds=30))
     if drifting and moved is not None:
         value = float(moved + (spread if moved > 0.5 else 0.08 * moved) * rng.standard_normal())
     verdict = "drift" if drifting and detector not in ("agreement", "class_drift") else "ok"
@@ -358,6 +198,9 @@ _SUMMARIES = {
 }
 
 
+_UNMET = {"name": "calibration", "met": False, "text": "ECE 0.110 against 0.094, limit 0.050"}
+
+
 def _jobs(connection: Connection) -> None:
     measured = {
         "champion": {"version": OLD_VERSION, "accuracy": 0.871, "ece": 0.094, "n": 640},
@@ -366,6 +209,18 @@ def _jobs(connection: Connection) -> None:
     connection.execute(
         insert(jobs),
         [
+            {
+                "model": MODEL,
+                "state": "rejected",
+                "spec": {"base_version": OLD_VERSION},
+                "progress": {"step": 400, "steps": 400},
+                "result": {**measured, "gate": {"passed": False, "conditions": [_UNMET]}},
+                "attempts": 1,
+                "deadline": at("07:00"),
+                "created_at": at("06:03"),
+                "started_at": at("06:04"),
+                "finished_at": at("06:12"),
+            },
             {
                 "model": MODEL,
                 "state": "promoted",
@@ -382,7 +237,7 @@ def _jobs(connection: Connection) -> None:
                 "model": MODEL,
                 "state": "running",
                 "spec": {"base_version": VERSION},
-                "progress": {"step": 260, "steps": 400, "loss": 0.214},
+                "progress": {"phase": "training", "step": 260, "steps": 400, "loss": 0.214},
                 "result": None,
                 "attempts": 1,
                 "deadline": at("13:30"),
@@ -395,8 +250,14 @@ def _jobs(connection: Connection) -> None:
     connection.execute(
         insert(audit_log),
         [
-            {"actor": "monitor", "action": "promote", "subject": VERSION, "details": {"job_id": 1}, "at": at("08:12")},
-            {"actor": "monitor", "action": "queue_retrain", "subject": "job 2", "details": {}, "at": at("12:28:30")},
+            {"actor": "monitor", "action": "promoted", "subject": VERSION, "details": {"job_id": 2}, "at": at("08:12")},
+            {
+                "actor": "monitor",
+                "action": "retrain_requested",
+                "subject": "job 3",
+                "details": {},
+                "at": at("12:28:30"),
+            },
         ],
     )
 

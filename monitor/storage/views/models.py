@@ -73,6 +73,7 @@ class Traffic(_Read):
     requests: int
     per_second: float
     degraded: int = Field(description="answered without all modalities, by a fallback route")
+    quarantined: int = Field(description="answered, but kept out of every statistic, e.g. for the producer's clock")
     routes: dict[str, int]
 
 

@@ -47,6 +47,6 @@ def facts(connection: Connection, model: str, now: datetime, timing: Timing) -> 
         ),
         checks=checks,
         last_evaluated=last_evaluated(connection, model),
-        alerts=open_alerts(connection),
+        alerts=open_alerts(connection, model),
         active_job=active_job(connection, model),
     )

@@ -28,6 +28,7 @@ from monitor.storage.views.models import (
 FUSED = "fused"
 PRESENT = "present"
 FALLBACK = "fallback"
+ROWS, QUARANTINED = "rows", "quarantined"
 LAST_SEEN_HORIZON = timedelta(days=1)
 LATENCY_SAMPLE = 1000
 MAX_BUCKETS = 240
@@ -107,14 +108,21 @@ def _modality(name: str, counts: Mapping[str, int], seen: datetime | None, verdi
 
 def traffic_now(counts: Counts, period: Period) -> Traffic:
     """Requests, rate and routes over a period's counts."""
-    routes = counts.get(FUSED, {})
-    requests = sum(routes.values())
+    by = counts.get(FUSED, {})
+    routes, quarantined = _routes(by), by.get(QUARANTINED, 0)
+    requests = sum(routes.values()) + quarantined
     return Traffic(
         requests=requests,
         per_second=requests / (period.end - period.start).total_seconds(),
         degraded=sum(rows for route, rows in routes.items() if route.startswith(FALLBACK)),
-        routes=dict(routes),
+        quarantined=quarantined,
+        routes=routes,
     )
+
+
+def _routes(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of the counts of `fused` those by route; `rows` is their sum, and quarantined rows are in none of them."""
+    return {route: rows for route, rows in counts.items() if route not in (ROWS, QUARANTINED)}
 
 
 def latency_now(connection: Connection, model: str, period: Period) -> Latency:
@@ -163,7 +171,10 @@ def traffic_series(
         points.setdefault(at, {}).setdefault(modality, {})[key] = rows
     return TrafficSeries(
         bucket_seconds=width,
-        points=[TrafficPoint(at=at, routes=counts.pop(FUSED, {}), modalities=counts) for at, counts in points.items()],
+        points=[
+            TrafficPoint(at=at, routes=_routes(counts.pop(FUSED, {})), modalities=counts)
+            for at, counts in points.items()
+        ],
     )
 
 

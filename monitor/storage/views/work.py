@@ -39,10 +39,10 @@ def champion(connection: Connection, model: str) -> Champion | None:
     return Champion.model_validate({**found, "baseline_facts": found["baseline_facts"] or {}})
 
 
-def open_alerts(connection: Connection) -> list[AlertView]:
+def open_alerts(connection: Connection, model: str) -> list[AlertView]:
     """Pending and firing alerts: firing before pending, pages before tickets, the oldest first."""
     query = (
-        _alerts()
+        _alerts(model)
         .where(alerts.c.state != "resolved")
         .order_by(
             case((alerts.c.state == "firing", 0), else_=1),
@@ -55,9 +55,11 @@ def open_alerts(connection: Connection) -> list[AlertView]:
     return [AlertView.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
 
-def alerts_page(connection: Connection, *, state: AlertState, limit: int, cursor: int | None = None) -> Page[AlertView]:
+def alerts_page(
+    connection: Connection, model: str, *, state: AlertState, limit: int, cursor: int | None = None
+) -> Page[AlertView]:
     """Alerts newest first, those with a smaller id than `cursor`."""
-    query = _alerts()
+    query = _alerts(model)
     if state == "open":
         query = query.where(alerts.c.state != "resolved")
     elif state != "any":
@@ -69,12 +71,13 @@ def alerts_page(connection: Connection, *, state: AlertState, limit: int, cursor
     return Page(items=items, next_cursor=items[-1].alert_id if len(rows) > limit else None)
 
 
-def _alerts() -> Select[*tuple[Any, ...]]:
+def _alerts(model: str) -> Select[*tuple[Any, ...]]:
     shown = [alerts.c[name] for name in AlertView.model_fields if name not in ("since", "detector")]
     return (
         select(*shown, alerts.c.pending_since.label("since"), findings.c.detector)
         .select_from(alerts)
         .outerjoin(findings, findings.c.finding_id == alerts.c.finding_id)
+        .where(alerts.c.labels["model"].astext == model)
     )
 
 

@@ -37,6 +37,7 @@ const charts = (() => {
     const { ctx } = plot;
     const size = 3.6 * devicePixelRatio;
     ctx.save();
+    ctx.setLineDash([]);
     ctx.lineWidth = 1.4 * devicePixelRatio;
     let ringed = -Infinity;
     verdicts.forEach((verdict, i) => {

@@ -97,7 +97,7 @@ def facts(**changes: Any) -> Facts:
             baseline_origin="checkpoint",
             baseline_facts={},
         ),
-        "traffic": Traffic(requests=1500, per_second=50.0, degraded=0, routes={"fused": 1500}),
+        "traffic": Traffic(requests=1500, per_second=50.0, degraded=0, quarantined=0, routes={"fused": 1500}),
         "latency": Latency(sample=0, p50_ms=None, p95_ms=None),
         "modalities": [modality("image"), modality("text")],
         "checks": [check()],
@@ -128,7 +128,7 @@ def test_a_dead_feed_is_named_with_what_goes_on() -> None:
         facts(
             alerts=[alert("availability")],
             modalities=[modality("image", 0.0, "drift"), modality("text")],
-            traffic=Traffic(requests=100, per_second=3, degraded=100, routes={"fallback:text": 100}),
+            traffic=Traffic(requests=100, per_second=3, degraded=100, quarantined=0, routes={"fallback:text": 100}),
         )
     )
     assert said.mood == "problem"
@@ -200,7 +200,7 @@ def test_what_cannot_be_judged_is_told(verdict: VerdictName) -> None:
 
 def test_no_model_no_traffic_no_monitor() -> None:
     assert describe(facts(champion=None)).text == "No model named “fusion” answers yet."
-    none = Traffic(requests=0, per_second=0, degraded=0, routes={})
+    none = Traffic(requests=0, per_second=0, degraded=0, quarantined=0, routes={})
     assert describe(facts(traffic=none)).text == "Requests stopped at 12:03."
     unseen = [modality("image").model_copy(update={"last_seen": None})]
     assert describe(facts(traffic=none, modalities=unseen)).text == "No requests have arrived within a day."

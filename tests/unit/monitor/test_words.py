@@ -1,0 +1,69 @@
+"""Numbers as people read them: rounding never turns a fault into health."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from monitor.storage.views.models import Period, TrafficPoint, TrafficSeries
+from monitor.web import plots, words
+
+NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "—"), (0, "0%"), (1, "100%"), (0.99999, "99.9%"), (0.00001, "0.1%"), (0.4567, "45.7%")],
+)
+def test_a_share_is_whole_only_when_it_is(value: float | None, shown: str) -> None:
+    assert words.share(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "—"), (0, "0"), (0.12345, "0.123"), (12.34, "12.3"), (0.0000123, "1.2e-05"), (1234.5, "1,234"), (-2, "-2")],
+)
+def test_numbers_keep_three_digits(value: float | None, shown: str) -> None:
+    assert words.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "0 s ago"),
+        (59, "59 s ago"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (7200, "2 h ago"),
+        (200_000, "2 d ago"),
+    ],
+)
+def test_ago(seconds: int, shown: str) -> None:
+    assert words.ago(NOW - timedelta(seconds=seconds), NOW) == shown
+
+
+def test_lists_and_names() -> None:
+    assert [words.listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert words.modality("image+text") == "Image and text"
+    assert words.detector("new_thing").name == "New thing"
+    assert words.verdict("drift", "availability").word == "failing"
+    assert len({sign.shape for sign in words.VERDICTS.values()}) == len(words.VERDICTS)
+
+
+def test_presence_cells_show_gaps_and_leave_silence_empty() -> None:
+    hour = Period(start=NOW - timedelta(minutes=60), end=NOW)
+    counts = [{"present": 100}, {"present": 50, "missing": 50}, {}]
+    points = [
+        TrafficPoint(at=hour.start + timedelta(minutes=20 * i), routes={}, modalities={"image": by} if by else {})
+        for i, by in enumerate(counts)
+    ]
+    traffic = TrafficSeries(bucket_seconds=60, points=points)
+    whole, half = plots.presence_cells(traffic, "image", hour, target=0.99, width=300)
+    assert (whole.x, whole.filled, whole.whole) == (0, plots.STRIP_HEIGHT, True)
+    assert (half.x, half.filled, half.whole) == (100, plots.STRIP_HEIGHT / 2, False)
