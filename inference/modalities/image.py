@@ -58,21 +58,26 @@ def measure(picture: Pixels) -> tuple[float, ...]:
     """
     height, width = picture.shape[:2]
     step = max(1, max(height, width) // CROP)
-    colours = picture[::step, ::step].astype(np.float32) / np.float32(255)
-    light = _luminance(colours)
-    highest = colours.max(axis=2)
-    saturation = (highest - colours.min(axis=2)) / np.maximum(highest, 1 / 255)
+    red, green, blue = _planes(picture[::step, ::step])
+    light = _luminance(red, green, blue)
+    # plane by plane: a reduction over an axis of three is several times slower
+    highest = np.maximum(np.maximum(red, green), blue)
+    lowest = np.minimum(np.minimum(red, green), blue)
+    saturation = (highest - lowest) / np.maximum(highest, np.float32(1 / 255))
+    whole = max(height, width) <= CROP
     top, left = max(0, (height - CROP) // 2), max(0, (width - CROP) // 2)
-    detail = light if step == 1 and max(height, width) <= CROP else None
-    if detail is None:
-        detail = _luminance(picture[top : top + CROP, left : left + CROP].astype(np.float32) / np.float32(255))
+    detail = light if whole else _luminance(*_planes(picture[top : top + CROP, left : left + CROP]))
     sharpness, noise = _detail(detail)
     return float(light.mean()), float(light.std()), float(saturation.mean()), sharpness, noise
 
 
-def _luminance(colours: Plane) -> Plane:
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    light: Plane = colours @ weights
+def _planes(picture: Pixels) -> Plane:
+    """(3, height, width), contiguous, scaled to 0-1."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32) / np.float32(255)
+
+
+def _luminance(red: Plane, green: Plane, blue: Plane) -> Plane:
+    light: Plane = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
     return light
 
 
