@@ -180,4 +180,5 @@ def test_every_reason_to_leave_a_row_out_is_counted(
     for example in resolved.examples:
         original = examples[int(example.key[1:])]
         assert example.caption == original.caption
-        assert example.image is not None and np.array_equal(example.image, original.image), "PNG gives every pixel back"
+        assert example.image is not None
+        assert np.array_equal(example.image, original.image), "PNG gives every pixel back"
