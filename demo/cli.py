@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import tempfile
 import time
 import warnings
 from contextlib import ExitStack
@@ -149,28 +151,35 @@ def _stay() -> None:
 
 @app.command()
 def checkpoint(
-    folder: Annotated[Path, typer.Option(help="Where to write it; must be empty.")] = CHECKPOINT,
+    folder: Annotated[Path, typer.Option(help="The folder to replace.", file_okay=False)] = CHECKPOINT,
     seed: Annotated[int, typer.Option(help="Seed of scenes, weights and batches.", min=0)] = make_checkpoint.SEED,
 ) -> None:
     """Train the demo checkpoint from nothing: a few minutes on one core."""
-    cpu = torch.device("cpu")
     torch.set_num_threads(1)  # two are slower than one at this size, and one gives the same weights everywhere
-
-    def add_baseline(place: Path) -> None:
-        progress.update(task, description="baseline")
-        reference = make_checkpoint.held_out_examples(seed, 1, BASELINE_EXAMPLES)
-        seal_with_baseline(place, cpu, reference, make_checkpoint.held_out_examples(seed, 3, BASELINE_EXAMPLES // 2))
-
-    with Progress(console=console) as progress:
-        task = progress.add_task("training", total=None)
-
-        def step(number: int, steps: int, loss: float) -> None:
-            progress.update(task, completed=number, total=steps, description=f"training, loss {loss:.2f}")
-
-        made = make_checkpoint.main(folder, seed=seed, progress=step, before_sealing=add_baseline)
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-checkpoint-") as name, Progress(console=console) as progress:
+        place = Path(name) / "checkpoint"
+        made = _train(place, seed, progress)
+        # Only a checkpoint that is whole takes the old one's place.
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(place, folder)
     console.print(f"{folder}: version {made.version}, temperature {made.temperature:.2f}", markup=False)
     for pattern, found in made.held_out.items():
         console.print(f"  {pattern}: accuracy {found.accuracy:.3f}, ECE {found.ece:.3f} on {found.count} new scenes")
+
+
+def _train(place: Path, seed: int, progress: Progress) -> make_checkpoint.Made:
+    task = progress.add_task("training", total=None)
+
+    def step(number: int, steps: int, loss: float) -> None:
+        progress.update(task, completed=number, total=steps, description=f"training, loss {loss:.2f}")
+
+    def add_baseline(sealed: Path) -> None:
+        progress.update(task, description="baseline")
+        reference = make_checkpoint.held_out_examples(seed, 1, BASELINE_EXAMPLES)
+        maps = make_checkpoint.held_out_examples(seed, 3, BASELINE_EXAMPLES // 2)
+        seal_with_baseline(sealed, torch.device("cpu"), reference, maps)
+
+    return make_checkpoint.main(place, seed=seed, progress=step, before_sealing=add_baseline)
 
 
 def main() -> None:
