@@ -7,8 +7,7 @@ from contextlib import ExitStack
 
 import torch
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine
 
 from inference import health
 from inference.hashing import Hasher
@@ -16,7 +15,7 @@ from inference.predictor import pick_device
 from inference.retrain import Retraining, RetrainSettings
 from inference.settings import TrainerSettings
 from inference.trainer import Trainer
-from migrations.connect import connect, require_revision
+from migrations.connect import connect, require_revision, unreachable
 
 
 class TrainerProgram:
@@ -46,7 +45,7 @@ class TrainerProgram:
                     settings.trainer_port,
                     CollectorRegistry(),
                     alive=lambda: None,
-                    ready=lambda: _unready(engine),
+                    ready=lambda: unreachable(engine),
                 )
             )
             self._trainer(engine).run(self.stop)
@@ -75,12 +74,3 @@ class TrainerProgram:
             poll_seconds=settings.trainer_poll_seconds,
             heartbeat_seconds=settings.trainer_heartbeat_seconds,
         )
-
-
-def _unready(engine: Engine) -> str | None:
-    try:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError as error:
-        return f"the database cannot be reached: {type(error).__name__}"
-    return None

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine
 
 from inference import health, log, offsets, registry, topics
 from inference.answers import AnswerWriter
@@ -37,7 +36,7 @@ from inference.settings import WorkerSettings
 from inference.summarise import WindowSummaries
 from inference.telemetry import Metrics
 from inference.worker import Worker
-from migrations.connect import connect, require_revision
+from migrations.connect import connect, require_revision, unreachable
 
 _log = logging.getLogger(__name__)
 
@@ -213,12 +212,7 @@ class WorkerProgram:
             return self._failure or "stopping"
         if self._worker is None or not self._worker.assigned:
             return "no partitions assigned yet"
-        try:
-            with engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
-        except SQLAlchemyError:
-            return "the database cannot be reached"
-        return None
+        return unreachable(engine)
 
 
 def _offset_reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]], Mapping[Partition, int]]:

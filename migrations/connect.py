@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 # Raised with the first program version that uses what a revision adds.
 MINIMUM_REVISION = "0001"
@@ -38,3 +39,13 @@ def require_revision(engine: Engine, minimum: str = MINIMUM_REVISION) -> str:
         found = f"is at {current}" if current else "has no fusionwatch schema"
         raise SchemaTooOldError(f"the database {found}; this program needs {minimum}: run `alembic upgrade head`")
     return current
+
+
+def unreachable(engine: Engine) -> str | None:
+    """Why the database cannot be used now, for a readiness probe; None where it can."""
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        return f"the database cannot be reached: {type(error).__name__}"
+    return None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine
 
-from migrations.connect import connect
+from migrations.connect import connect, unreachable
 from monitor.alerts.message import Links
 from monitor.channels.base import Channel, kinds
 from monitor.detectors.base import catalogue
@@ -51,12 +50,7 @@ class Monitor:
 
     def not_ready(self) -> str | None:
         """Why the monitor cannot work now; None where it can, whether it leads or stands by."""
-        try:
-            with self.engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
-        except SQLAlchemyError as error:
-            return f"the database cannot be reached: {type(error).__name__}"
-        return None
+        return unreachable(self.engine)
 
     def close(self) -> None:
         """Close channels and connections."""

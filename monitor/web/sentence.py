@@ -143,7 +143,6 @@ _PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
     "availability": _availability,
     "embedding_mmd": _embedding,
     "embedding_mmd_exact": _embedding,
-    "embedding_kl": _embedding,
     "pairing": _pairing,
     "class_drift": _class_mix,
     "agreement": _agreement,
