@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack
 
 import torch
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 
 from inference import health
@@ -43,7 +43,7 @@ class TrainerProgram:
                 health.serve(
                     settings.trainer_host,
                     settings.trainer_port,
-                    CollectorRegistry(),
+                    REGISTRY,  # the process's own figures; retrain jobs are counted by the monitor
                     alive=lambda: None,
                     ready=lambda: unreachable(engine),
                 )
