@@ -1,4 +1,4 @@
-"""A whole deployment on this machine: embedded servers, the same programs as in production, settings for short windows."""
+"""A whole deployment on this machine: embedded servers, the same programs as in production, short windows."""
 
 from __future__ import annotations
 
