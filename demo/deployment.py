@@ -129,6 +129,7 @@ def _environment(
         "champion_poll_seconds": 1,
         "retrain_min_labels": 1200,
         "retrain_min_labels_per_class": 200,
+        "retrain_max_rows": 1800,
         "receivers": json.dumps(receivers),
         "dashboard_url": f"http://127.0.0.1:{port}/",
         "api_port": port,
@@ -140,7 +141,7 @@ def _environment(
         "replay_store": folder / "replay",
         "trainer_poll_seconds": 1,
         "trainer_heartbeat_seconds": 2,
-        "fit_seconds": 60,
+        "fit_seconds": 45,
     }
     # The demo's programs take their settings from here alone, not from a .env that lies about.
     return {f"FUSIONWATCH_{name.upper()}": str(value) for name, value in settings.items()} | {"OMP_NUM_THREADS": "1"}
@@ -149,13 +150,15 @@ def _environment(
 def _programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
     """The worker first: it registers its checkpoint, which the monitor then watches."""
 
-    def program(name: str, script: str, command: str, port: str) -> Program:
+    def program(name: str, script: str, command: str, port: str, *, before: tuple[str, ...] = ()) -> Program:
         ready = f"http://127.0.0.1:{environment[f'FUSIONWATCH_{port}']}/readyz"
-        return Program(name, (console_script(script), command), environment, folder / f"{name}.log", ready)
+        return Program(name, (*before, console_script(script), command), environment, folder / f"{name}.log", ready)
 
+    # In production the trainer has a machine of its own; here it must not take the worker's.
+    polite = ("nice", "-n", "15")
     return [
         program("worker", "fusionwatch-inference", "worker", "WORKER_PORT"),
-        program("trainer", "fusionwatch-inference", "trainer", "TRAINER_PORT"),
+        program("trainer", "fusionwatch-inference", "trainer", "TRAINER_PORT", before=polite),
         program("monitor", "fusionwatch-monitor", "run", "MONITOR_PORT"),
         program("api", "fusionwatch-monitor", "api", "API_PORT"),
     ]

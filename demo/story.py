@@ -98,7 +98,8 @@ def closed_loop(stage: Stage, result: StepResult) -> None:
         return
     result.expect("the worker reloads without a restart", _answers_with(stage, version), version)
     resolve(stage, result)
-    before, after = stage.observer.quality(before_version), stage.observer.quality(version)
+    before = stage.observer.quality(before_version)
+    after = stage.await_("waiting for enough labels", lambda: stage.observer.quality(version), stage.pace.at_most)
     if before is None or after is None:
         result.expect("accuracy and ECE are measured before and after", False, (before, after))
         return

@@ -24,10 +24,11 @@ from inference.labelled import LabelledRow, Resolved, Resolver, labelled_rows
 from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from inference.models.registry import families
+from inference.predictor import FUSED
 from inference.request import RequestParser
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, split, targets
-from inference.training.evaluate import PATTERNS, evaluate, predict_logits
+from inference.training.evaluate import PATTERNS, predict_logits, summarise
 from inference.training.fit import FitSettings, fit
 from inference.training.store import LocalStore
 from inference.training.validation import seal_with_baseline
@@ -207,17 +208,18 @@ def measure(
     right = {}
     measured: dict[str, dict[str, Any]] = {}
     for name, checkpoint in (("champion", champion), ("candidate", candidate)):
-        found = evaluate(checkpoint.model, checkpoint.preprocessor, examples, checkpoint.temperature)
-        logits = predict_logits(checkpoint.model, checkpoint.preprocessor, examples)
-        right[name] = logits.argmax(1).numpy() == labels
+        found = {}
+        for pattern in PATTERNS:
+            logits = predict_logits(checkpoint.model, checkpoint.preprocessor, examples, pattern)
+            found[pattern] = summarise((logits / checkpoint.temperature).softmax(1).double().numpy(), labels)
+            if pattern == FUSED:
+                right[name] = logits.argmax(1).numpy() == labels
         measured[name] = {
             "version": checkpoint.version,
-            "accuracy": found["fused"].accuracy,
-            "ece": found["fused"].ece,
-            "n": found["fused"].count,
-            "by_pattern": {
-                pattern: {"accuracy": found[pattern].accuracy, "n": found[pattern].count} for pattern in PATTERNS
-            },
+            "accuracy": found[FUSED].accuracy,
+            "ece": found[FUSED].ece,
+            "n": found[FUSED].count,
+            "by_pattern": {seen: {"accuracy": one.accuracy, "n": one.count} for seen, one in found.items()},
         }
     measured["paired"] = {
         "only_champion_right": int((right["champion"] & ~right["candidate"]).sum()),

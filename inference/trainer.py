@@ -78,6 +78,8 @@ class _Heart:
 
     def tell(self, **facts: Any) -> None:
         self.progress = {**self.progress, **facts}
+        if phase := facts.get("phase"):
+            _log.info("job %d: %s", self.job.job_id, phase)
 
     def should_stop(self) -> bool:
         return self.lost is not None or self.stop.is_set() or self.clock() >= self.job.deadline

@@ -17,7 +17,9 @@ from monitor.storage.views.work import alerts_page, history_page, jobs_page
 from monitor.web import plots, words
 
 HERE = Path(__file__).parent
-STRIP_MINUTES = 60
+# How far back plots may look, in minutes; the first that holds so many windows is shown at first.
+RANGES = {15: "15 min", 60: "1 h", 360: "6 h", 1440: "24 h", 10_080: "7 d"}
+WINDOWS_AT_FIRST = 120
 STRIP_BUCKETS = 90
 DEAD_LETTER_MINUTES = 24 * 60
 RECENT = 12
@@ -51,8 +53,9 @@ def status_page(shown: Shown, connection: Reading) -> HTMLResponse:
 def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
     """All that the template shows."""
     overview = shown.overview(connection)
-    hour = shown.aligned(STRIP_MINUTES)
-    traffic = traffic_series(connection, shown.model, hour, shown.timing.slot_seconds, STRIP_BUCKETS)
+    minutes = first_range(shown.timing.hop_seconds)
+    period = shown.aligned(minutes)
+    traffic = traffic_series(connection, shown.model, period, shown.timing.slot_seconds, STRIP_BUCKETS)
     calibration = shown.calibration(connection, shown.targets.label_minutes)
     recent = alerts_page(connection, shown.model, state="resolved", limit=RECENT)
     return {
@@ -60,9 +63,11 @@ def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
         "now": overview.now,
         "targets": shown.targets,
         "version": shown.version,
+        "ranges": RANGES,
+        "minutes": minutes,
         "vocabulary": words.vocabulary(),
         "strips": {
-            each.modality: plots.presence_cells(traffic, each.modality, hour, shown.targets.availability)
+            each.modality: plots.presence_cells(traffic, each.modality, period, shown.targets.availability)
             for each in overview.modalities
         },
         "strip_width": plots.STRIP_WIDTH,
@@ -76,6 +81,12 @@ def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
         "history": history_page(connection, limit=RECENT).items,
         "dead_letters": dead_letters_by_reason(connection, shown.period(DEAD_LETTER_MINUTES)),
     }
+
+
+def first_range(hop_seconds: int) -> int:
+    """Minutes that plots show at first."""
+    wanted = WINDOWS_AT_FIRST * hop_seconds / 60
+    return next((minutes for minutes in RANGES if minutes >= wanted), max(RANGES))
 
 
 def install(app: FastAPI) -> None:

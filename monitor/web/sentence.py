@@ -10,6 +10,8 @@ from monitor.web.words import clock_time, detector, listed, modality, share
 
 # The monitor counts as asleep when so many hops have passed since a window that it should have judged.
 MISSED_HOPS = 3
+# These take labels. Without labels they have no data, which is how most models live and not a fault.
+BY_LABELS = frozenset({"accuracy", "calibration"})
 
 
 def describe(facts: Facts) -> Sentence:
@@ -175,12 +177,16 @@ def _unjudged(facts: Facts) -> Sentence | None:
             "there is no baseline to compare with",
             "Give the model a baseline; its checkpoint brings one.",
         ),
-        ("no_data", "the last window has no data for it", "Look at the modality’s feed, or at the labels for quality."),
+        ("no_data", "the last window has no data for it", "Look at the modality’s feed."),
     ):
-        lacking = [check for check in facts.checks if check.verdict == verdict]
+        lacking = [check for check in facts.checks if check.verdict == verdict and not _lacks_labels(check)]
         if lacking:
             return Sentence(mood="notice", text=f"{_checks(lacking)} not judged: {why}.", todo=todo)
     return None
+
+
+def _lacks_labels(check: FindingView) -> bool:
+    return check.detector in BY_LABELS and check.verdict == "no_data"
 
 
 def _checks(found: list[FindingView]) -> str:
@@ -194,8 +200,10 @@ def _well(facts: Facts) -> Sentence:
     rate = facts.traffic.per_second
     shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
     weak = sum(check.verdict == "insufficient" for check in facts.checks)
-    judged = len(facts.checks) - weak
+    unlabelled = sum(_lacks_labels(check) for check in facts.checks)
+    judged = len(facts.checks) - weak - unlabelled
     doubt = f" {weak} could not be judged for want of data." if weak else ""
+    doubt += " No labels came lately, so how often answers are right is not known." if unlabelled else ""
     start = "All is well" if judged else "Nothing looks wrong, but nothing could be judged yet"
     checks = f"{judged} check{'s' if judged != 1 else ''} ok"
     text = f"{start}: {shown} requests/s, no alert firing, {checks}.{doubt}{_retraining(facts)}"

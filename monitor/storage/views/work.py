@@ -40,12 +40,13 @@ def champion(connection: Connection, model: str) -> Champion | None:
 
 
 def open_alerts(connection: Connection, model: str) -> list[AlertView]:
-    """Pending and firing alerts: firing before pending, pages before tickets, the oldest first."""
+    """Pending and firing alerts: firing before pending, causes before what they explain, pages first, oldest first."""
     query = (
         _alerts(model)
         .where(alerts.c.state != "resolved")
         .order_by(
             case((alerts.c.state == "firing", 0), else_=1),
+            case((alerts.c.inhibited_by.is_(None), 0), else_=1),
             case((alerts.c.severity == "page", 0), else_=1),
             alerts.c.pending_since,
             alerts.c.alert_id,

@@ -198,6 +198,13 @@ def test_what_cannot_be_judged_is_told(verdict: VerdictName) -> None:
     assert "not judged" in said.text
 
 
+def test_a_model_without_labels_is_well_and_its_accuracy_unknown() -> None:
+    unlabelled = [check("no_data").model_copy(update={"detector": name}) for name in ("accuracy", "calibration")]
+    said = describe(facts(checks=[check(), *unlabelled]))
+    assert said.mood == "well"
+    assert said.text.endswith("1 check ok. No labels came lately, so how often answers are right is not known.")
+
+
 def test_no_model_no_traffic_no_monitor() -> None:
     assert describe(facts(champion=None)).text == "No model named “fusion” answers yet."
     none = Traffic(requests=0, per_second=0, degraded=0, quarantined=0, routes={})

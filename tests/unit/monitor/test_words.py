@@ -8,6 +8,7 @@ import pytest
 
 from monitor.storage.views.models import Period, TrafficPoint, TrafficSeries
 from monitor.web import plots, words
+from monitor.web.page import first_range
 
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)
 
@@ -67,3 +68,8 @@ def test_presence_cells_show_gaps_and_leave_silence_empty() -> None:
     whole, half = plots.presence_cells(traffic, "image", hour, target=0.99, width=300)
     assert (whole.x, whole.filled, whole.whole) == (0, plots.STRIP_HEIGHT, True)
     assert (half.x, half.filled, half.whole) == (100, plots.STRIP_HEIGHT / 2, False)
+
+
+@pytest.mark.parametrize(("hop", "minutes"), [(5, 15), (30, 60), (300, 1440), (86_400, 10_080)])
+def test_plots_show_a_hundred_and_twenty_windows_at_first_or_all_they_can(hop: int, minutes: int) -> None:
+    assert first_range(hop) == minutes
