@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from monitor.detectors.base import Context, Detector, Score, Takes, labelled_rows
+from monitor.detectors.base import Context, Detector, Score, Takes, in_words, labelled_rows
 from monitor.domain.finding import Verdict
 from monitor.domain.intervals import wilson
 from monitor.domain.window import Labelled
@@ -56,7 +56,7 @@ def run(context: Context, current: Labelled, options: Options) -> Score:
     drift = p_value <= options.alpha and before - share >= options.drop
     return Score(
         Verdict.DRIFT if drift else Verdict.OK,
-        f"{share:.1%} of {n} labelled answers are right, {before:.1%} in the baseline (p = {p_value:.2g}).",
+        f"{share:.1%} of {n} labelled answers are right, {before:.1%} in the baseline ({in_words(p_value)}).",
         value=share,
         p_value=p_value,
         effect=before - share,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.detectors._binned import sides, welch
-from monitor.detectors.base import Context, Detector, Score, Takes
+from monitor.detectors.base import Context, Detector, Score, Takes, in_words
 from monitor.domain.finding import Verdict
 from monitor.domain.intervals import wilson
 from monitor.domain.window import Summary
@@ -54,7 +54,7 @@ def run(context: Context, current: Summary, options: Options) -> Score:
     drift = p_value <= options.alpha and before - after >= options.drop
     return Score(
         Verdict.DRIFT if drift else Verdict.OK,
-        f"The heads agree in {after:.1%} of requests, in the baseline in {before:.1%} (p = {p_value:.2g}).",
+        f"The heads agree in {after:.1%} of requests, in the baseline in {before:.1%} ({in_words(p_value)}).",
         value=after,
         p_value=p_value,
         effect=before - after,

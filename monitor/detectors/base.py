@@ -76,6 +76,11 @@ class Detector(Generic[Current, Options]):
     needs_baseline: bool = True
 
 
+def in_words(p_value: float) -> str:
+    """`p = 0.012`, and `p < 1e-15` below what double precision can tell from nothing."""
+    return f"p = {p_value:.2g}" if p_value >= 1e-15 else "p < 1e-15"
+
+
 def binned_rows(summary: Summary) -> int:
     """Rows of a summary that its bins hold."""
     return summary.bins.rows

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from monitor.detectors.base import Context, Detector, Score, Takes, labelled_rows
+from monitor.detectors.base import Context, Detector, Score, Takes, in_words, labelled_rows
 from monitor.domain.finding import Verdict
 from monitor.domain.reliability import ReliabilityBin, calibration_error, reliability_bins
 from monitor.domain.window import Labelled
@@ -95,7 +95,7 @@ def run(_: Context, current: Labelled, options: Options) -> Score:
     return Score(
         Verdict.DRIFT if drift else Verdict.OK,
         f"Confidence {'does not match' if drift else 'matches'} accuracy: ECE is {ece:.1%} over {n} labelled answers, "
-        f"{way} by {abs(gap):.1%} (p = {p_value:.2g}).",
+        f"{way} by {abs(gap):.1%} ({in_words(p_value)}).",
         value=ece,
         p_value=p_value,
         effect=ece,

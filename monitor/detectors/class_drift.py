@@ -18,7 +18,7 @@ from scipy.stats import f as f_distribution
 from migrations.schema import bins as schema_bins
 from migrations.schema.bins import Bins
 from monitor.detectors._binned import column
-from monitor.detectors.base import Context, Detector, Score, Takes, binned_rows
+from monitor.detectors.base import Context, Detector, Score, Takes, binned_rows, in_words
 from monitor.domain.finding import Verdict
 from monitor.domain.window import IncomparableError, Summary
 
@@ -100,7 +100,7 @@ def run(context: Context, current: Summary, options: Options) -> Score:
     return Score(
         Verdict.DRIFT if drift else Verdict.OK,
         f"The mix of predicted classes {'has changed' if drift else 'is as in the baseline'}: {name} went from "
-        f"{before[most]:.0%} to {after[most]:.0%} (KL {found['kl']:.3f}, p = {p_value:.2g}).",
+        f"{before[most]:.0%} to {after[most]:.0%} (KL {found['kl']:.3f}, {in_words(p_value)}).",
         value=found["kl"],
         p_value=p_value,
         effect=found["kl"],

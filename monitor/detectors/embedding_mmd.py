@@ -9,8 +9,8 @@ Null: whole bins change sides, so that near-duplicates of one session, which sha
 Both sides are levelled to equally many bins first; weights of directions come from the frozen map, not from the two
 samples. Either way of doing it otherwise was seen to flag drift-free windows whose rows come in sessions.
 
-Effect: debiased distance between the means, in standard deviations of baseline rows, over the directions where
-the evidence was strongest. Assumes bins are exchangeable: sessions much longer than a bin are not caught by it.
+Value and effect: debiased distance between the means, in standard deviations of baseline rows, over the directions
+where the evidence was strongest. Assumes bins are exchangeable: sessions much longer than a bin are not caught by it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from monitor.detectors._binned import Array, moved_statistics, sides, told
-from monitor.detectors.base import Context, Detector, Score, Takes, binned_rows
+from monitor.detectors.base import Context, Detector, Score, Takes, binned_rows, in_words
 from monitor.domain.finding import Verdict
 from monitor.domain.window import Summary
 
@@ -114,13 +114,14 @@ def run(context: Context, current: Summary, options: Options) -> Score:
     return Score(
         Verdict.DRIFT if drift else Verdict.OK,
         _explain(current.modality, drift, effect, test.p_value, told(moved), visible),
-        value=test.squared_effect,
+        value=effect,
         p_value=test.p_value,
         effect=effect,
         threshold=options.effect,
         n_reference=n_reference,
         n_current=n_current,
         details={
+            "squared_distance": test.squared_effect,
             "moved": moved,
             "directions": test.directions,
             "standardised": test.standardised,
@@ -134,11 +135,11 @@ def _explain(modality: str, drift: bool, effect: float, p_value: float, why: str
     if not drift:
         return (
             f"No drift of {modality} embeddings: they are {effect:.2f} baseline standard deviations from the baseline "
-            f"(p = {p_value:.2g}); a shift of {visible:.2f} would probably have been seen."
+            f"({in_words(p_value)}); a shift of {visible:.2f} would probably have been seen."
         )
     reason = f"; most of all, {why}" if why else "; no quality statistic moved with them"
     return (
-        f"The {modality} embeddings have moved by {effect:.2f} baseline standard deviations (p = {p_value:.2g})"
+        f"The {modality} embeddings have moved by {effect:.2f} baseline standard deviations ({in_words(p_value)})"
         f"{reason}."
     )
 

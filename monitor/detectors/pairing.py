@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import norm
 
 from monitor.detectors._binned import row_sd, sides, welch
-from monitor.detectors.base import Context, Detector, Score, Takes
+from monitor.detectors.base import Context, Detector, Score, Takes, in_words
 from monitor.domain.finding import Verdict
 from monitor.domain.window import Summary
 
@@ -38,7 +38,10 @@ def _pairs(summary: Summary) -> int:
 
 
 def run(context: Context, current: Summary, options: Options) -> Score:
-    """Judge the pairing of a window. `value` is the smaller shift, negative where pairs fit worse than before."""
+    """Judge the pairing of a window. `value` is the smaller shift, negative where pairs fit worse than before.
+
+    The `threshold` told is that of worse pairs; a shift as far the other way is drift too.
+    """
     n_reference, n_current = context.summary.bins.rows, current.bins.rows
     reference, window = sides(context, current, "pairing", options.bins)
     z = float(norm.isf(options.alpha / 2) + norm.isf(0.2))
@@ -48,7 +51,7 @@ def run(context: Context, current: Summary, options: Options) -> Score:
             Verdict.INSUFFICIENT,
             f"{n_current} pairs against {n_reference} are too few to judge pairing: at best a shift of {visible:.1f} "
             "standard deviations could have been seen.",
-            threshold=options.effect,
+            threshold=-options.effect,
             n_reference=n_reference,
             n_current=n_current,
             details={"detectable": visible},
@@ -63,17 +66,17 @@ def run(context: Context, current: Summary, options: Options) -> Score:
         how = "fit each other worse" if value < 0 else "resemble each other more"
         words = (
             f"Image and text of a request {how} than in the baseline by {abs(value):.2f} standard deviations "
-            f"(p = {p_value:.2g}), whatever each looks like by itself."
+            f"({in_words(p_value)}), whatever each looks like by itself."
         )
     else:
-        words = f"Image and text belong together as in the baseline (shift {value:+.2f} sd, p = {p_value:.2g})."
+        words = f"Image and text belong together as in the baseline (shift {value:+.2f} sd, {in_words(p_value)})."
     return Score(
         Verdict.DRIFT if drift else Verdict.OK,
         words,
         value=value,
         p_value=p_value,
         effect=abs(value),
-        threshold=options.effect,
+        threshold=-options.effect,
         n_reference=n_reference,
         n_current=n_current,
         details={"given_image": float(shifts[0]), "given_text": float(shifts[1]), "detectable": visible},
