@@ -46,7 +46,9 @@ def play(
     once: Annotated[bool, typer.Option(help="End when the story is over; otherwise the status page stays up.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.", dir_okay=False)] = None,
     folder: Annotated[Path | None, typer.Option(help="Keep data and logs here.", file_okay=False)] = None,
-    port: Annotated[int, typer.Option(help="Port of the status page; 0 takes a free one.", min=0, max=65535)] = 8080,
+    port: Annotated[
+        int, typer.Option(help="Port of the status page; another is taken where it is in use.", min=0, max=65535)
+    ] = 8080,
     rate: Annotated[float, typer.Option(help="Requests per second.", min=1, max=500)] = 50,
     seed: Annotated[int, typer.Option(help="Seed of scenes and captions.", min=0)] = 7,
 ) -> None:
@@ -56,7 +58,7 @@ def play(
         signal.signal(number, _interrupt)
     try:
         with folder_for(folder) as place, ExitStack() as stack:
-            results = _play(place, stack, port=port or free_port(), rate=rate, seed=seed)
+            results = _play(place, stack, port=free_port(port), rate=rate, seed=seed)
             if json is not None:
                 results.write(json)
             _tell(results, json)

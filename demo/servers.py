@@ -89,10 +89,14 @@ def migrate(url: str) -> None:
     engine.dispose()
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
+def free_port(wanted: int = 0) -> int:
+    """A TCP port on loopback that nobody listens on now: the one wanted, or another where that is in use."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just left is free
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
