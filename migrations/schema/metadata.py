@@ -19,9 +19,9 @@ metadata = MetaData(
 TIMESTAMP = DateTime(timezone=True)
 
 
-def created_at(name: str = "created_at") -> Column[datetime]:
+def created_at(name: str = "created_at", *, index: bool = False) -> Column[datetime]:
     """A timestamp the database sets when the row is written."""
-    return Column(name, TIMESTAMP, nullable=False, server_default=func.now())
+    return Column(name, TIMESTAMP, nullable=False, server_default=func.now(), index=index)
 
 
 def one_of(column: str, *values: str) -> CheckConstraint:

@@ -102,7 +102,7 @@ dead_letters = Table(
     Column("offset", BigInteger, primary_key=True),
     Column("error_code", Text, nullable=False),
     Column("error_detail", Text, nullable=False),
-    created_at("recorded_at"),
+    created_at("recorded_at", index=True),
 )
 
 # A request id may be unknown (yet): labels come late, out of order and more than once. The newest labelled_at wins.

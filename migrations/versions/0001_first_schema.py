@@ -97,6 +97,7 @@ def upgrade() -> None:
         sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("topic", "partition", "offset", name=op.f("pk_dead_letters")),
     )
+    op.create_index(op.f("ix_dead_letters_recorded_at"), "dead_letters", ["recorded_at"], unique=False)
     op.create_table(
         "findings",
         sa.Column("finding_id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -398,6 +399,7 @@ def downgrade() -> None:
     op.drop_table("jobs")
     op.drop_index("ix_findings_series", table_name="findings")
     op.drop_table("findings")
+    op.drop_index(op.f("ix_dead_letters_recorded_at"), table_name="dead_letters")
     op.drop_table("dead_letters")
     op.drop_table("consumer_offsets")
     op.drop_table("audit_log")
