@@ -24,13 +24,15 @@ from demo.results import Results
 from demo.servers import ServerError, free_port
 from demo.stage import Pace, Stage
 from demo.story import play as play_story
-from demo.traffic import Labeller, Traffic
+from demo.traffic import Labeller, Traffic, new_camera
 from demo.view import View
 from inference.training.validation import seal_with_baseline
 from migrations.connect import connect
 
 # Half as many again fit the maps; more rows make the reference firmer but the checkpoint larger.
 BASELINE_EXAMPLES = 4000
+AFTER_SECONDS = 900.0
+AFTERWARDS = 50  # added to the seed, so that traffic after the story repeats none of it
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Try fusionwatch on this machine.")
 console = Console()
@@ -58,12 +60,13 @@ def play(
         signal.signal(number, _interrupt)
     try:
         with folder_for(folder) as place, ExitStack() as stack:
-            results = _play(place, stack, port=free_port(port), rate=rate, seed=seed)
+            deployment = _deploy(place, stack, port=free_port(port), seed=seed)
+            results = _play(deployment, rate=rate, seed=seed)
             if json is not None:
                 results.write(json)
             _tell(results, json)
             if not once:
-                _stay()
+                _stay(deployment, rate=rate, seed=seed)
     except (ServerError, ProcessError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -80,23 +83,24 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _play(folder: Path, stack: ExitStack, *, port: int, rate: float, seed: int) -> Results:
-    pace = Pace()
+def _deploy(folder: Path, stack: ExitStack, *, port: int, seed: int) -> Deployment:
     with console.status("starting PostgreSQL, the broker, worker, trainer, monitor and API …"):
-        deployment = stack.enter_context(deploy(folder, pace, port=port, seed=seed))
+        deployment = stack.enter_context(deploy(folder, Pace(), port=port, seed=seed))
     console.print(f"status page  [bold]{deployment.status_page}[/bold]     data and logs  {folder}", soft_wrap=True)
-    stage = _stage(deployment, stack, pace, rate=rate, seed=seed)
-    with stage.view.live():
-        return play_story(stage)
+    return deployment
+
+
+def _play(deployment: Deployment, *, rate: float, seed: int) -> Results:
+    with ExitStack() as stack:
+        stage = _stage(deployment, stack, Pace(), rate=rate, seed=seed)
+        with stage.view.live():
+            return play_story(stage)
 
 
 def _stage(deployment: Deployment, stack: ExitStack, pace: Pace, *, rate: float, seed: int) -> Stage:
     engine = connect(deployment.database_url, application="fusionwatch-demo")
     stack.callback(engine.dispose)
-    traffic = Traffic(deployment.bootstrap, TOPICS.requests, deployment.store, rate=rate, seed=seed)
-    labeller = Labeller(deployment.bootstrap, LABEL_TOPIC, traffic, delay_seconds=3)
-    stack.callback(traffic.stop)
-    stack.callback(labeller.stop)
+    traffic, labeller = _people(deployment, stack, rate=rate, seed=seed)
     observer = Observer(engine)
     view = View(console)
     view.figures = lambda: {
@@ -142,9 +146,24 @@ def _tell(results: Results, path: Path | None) -> None:
         console.print(f"results in {path}", markup=False)
 
 
-def _stay() -> None:
-    console.print("The status page stays up until Ctrl-C.")
+def _people(deployment: Deployment, stack: ExitStack, *, rate: float, seed: int) -> tuple[Traffic, Labeller]:
+    """The producer team and the reviewers, who stop when the stack is left."""
+    traffic = Traffic(deployment.bootstrap, TOPICS.requests, deployment.store, rate=rate, seed=seed)
+    labeller = Labeller(deployment.bootstrap, LABEL_TOPIC, traffic, delay_seconds=3)
+    stack.callback(traffic.stop)
+    stack.callback(labeller.stop)
+    return traffic, labeller
+
+
+def _stay(deployment: Deployment, *, rate: float, seed: int) -> None:
+    """Keep the new camera's traffic and its labels going for a while, so that the page shows a living service."""
+    console.print("The status page stays up until Ctrl-C; traffic goes on for a quarter of an hour.")
     try:
+        with ExitStack() as stack:
+            traffic, labeller = _people(deployment, stack, rate=rate, seed=seed + AFTERWARDS)
+            labeller.start(traffic.switch(new_camera(seed + AFTERWARDS)))
+            traffic.start()
+            time.sleep(AFTER_SECONDS)  # the broker keeps everything in memory, so traffic must end
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:

@@ -103,7 +103,8 @@ class Traffic:
     def stop(self) -> None:
         """Stop sending and wait until the broker has everything."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._producer.flush()
         self._producer.close()
 
