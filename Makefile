@@ -21,7 +21,7 @@ $(UV):
 	@touch $(UV)
 
 $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(UV)
-	@echo "installing what the demo needs into $(VENV) (PyTorch is large: about 3 GB the first time)"
+	@echo "installing what the demo needs into $(VENV) (about 7 GB on disk, most of it PyTorch with CUDA)"
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/demo.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@

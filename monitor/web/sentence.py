@@ -144,7 +144,6 @@ def _by_summary(alert: AlertView, facts: Facts) -> str:
 _PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
     "availability": _availability,
     "embedding_mmd": _embedding,
-    "embedding_mmd_exact": _embedding,
     "pairing": _pairing,
     "class_drift": _class_mix,
     "agreement": _agreement,

@@ -49,7 +49,6 @@ JOB_STATES = {
 DETECTORS = {
     "availability": Detector("Availability", "share of requests that have it", "share"),
     "embedding_mmd": Detector("Embedding drift", "aggregated MMD against the baseline"),
-    "embedding_mmd_exact": Detector("Embedding drift, exact", "MMD² against the baseline"),
     "class_drift": Detector("Class mix", "KL divergence in nats"),
     "pairing": Detector("Pairing", "shift of the pairing score"),
     "agreement": Detector("Agreement", "share in which all heads agree", "share"),
