@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from inference.pipeline import DeadLetter, Outcome, Predicted
+from inference.outcome import DeadLetter, Outcome, Predicted
 from inference.record import Header, Record
 from inference.wire import JSON_TYPE
 

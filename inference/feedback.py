@@ -20,7 +20,7 @@ from inference.errors import Code, Refusal, StaleWriteError
 from inference.hashing import Hasher
 from inference.observe import Observer
 from inference.offsets import Move
-from inference.pipeline import DeadLetter
+from inference.outcome import DeadLetter
 from inference.publisher import Publisher
 from inference.record import Partition, Record
 from inference.recorder import insert_dead_letters

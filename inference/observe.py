@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from inference import log
 from inference.consumer import Gap
-from inference.pipeline import DeadLetter, Outcome, Predicted
+from inference.outcome import DeadLetter, Outcome, Predicted
 from inference.record import Partition
 from inference.recorder import Written
 from inference.telemetry import Metrics

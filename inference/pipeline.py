@@ -4,62 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-import numpy as np
-from numpy.typing import NDArray
 
 from inference.errors import Code, Refusal
 from inference.hashing import Hasher
 from inference.modalities.base import MISSING, Decoded, Modality, Status
-from inference.predictor import Prediction, Predictor
+from inference.outcome import DeadLetter, ModalityOutcome, Outcome, Predicted, Prediction
+from inference.predictor import Predictor
 from inference.record import Record
 from inference.request import Request, RequestParser
-
-
-@dataclass(frozen=True, slots=True)
-class ModalityOutcome:
-    """What became of one modality of a request. `digest` is None where nothing was sent."""
-
-    status: Status
-    reason: str | None
-    digest: bytes | None = field(repr=False)
-    captured_at: datetime | None
-    quality: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """A request that the model was asked about: what is answered, logged and summarised.
-
-    `quarantine` says why the row is kept out of windows. `embeddings` of `prediction` are raw encoder outputs.
-    """
-
-    record: Record
-    request: Request
-    modalities: Mapping[str, ModalityOutcome]
-    prediction: Prediction
-    degraded: bool
-    quarantine: str | None
-    queue_ms: float
-    preprocess_ms: float
-    total_ms: float
-
-    def embedding(self, name: str) -> NDArray[np.float32] | None:
-        """The (d,) embedding of a present modality or of `fused`; None where there is none."""
-        return self.prediction.embeddings.get(name)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that gets no answer, with the reason."""
-
-    record: Record
-    refusal: Refusal
-
-
-Outcome = Predicted | DeadLetter
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +14,9 @@ from torch import nn
 from inference.errors import Code
 from inference.modalities.base import Modality, Prepared, Preprocessing
 from inference.models.base import FusionOutput, ModalityBatch
+from inference.outcome import Prediction, Vector
 
 FUSED = "fused"
-Vector = NDArray[np.float32]
 
 
 class ServableModel(Protocol):
@@ -47,30 +46,6 @@ class ServableModel(Protocol):
     def version(self) -> str:
         """The version's name."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says of one request, or the code of why it must not be used.
-
-    `probabilities` is (C,) float32 in the order of `classes`. `embeddings` maps each present modality and
-    `fused` to a (d,) vector, `quality` each present modality to its (Q,) statistics. Milliseconds are those of the
-    whole batch: a request waits for its batch-mates.
-    """
-
-    model_version: str
-    classes: tuple[str, ...]
-    route: str
-    error: Code | None
-    label: str | None
-    confidence: float | None
-    probabilities: Vector | None = field(repr=False)
-    agreement: bool | None
-    embeddings: Mapping[str, Vector] = field(repr=False)
-    quality: Mapping[str, Vector] = field(repr=False)
-    preprocess_ms: float
-    encode_ms: float
-    fuse_ms: float
 
 
 def pick_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError
 from inference import offsets
 from inference.errors import Code, Refusal
 from inference.offsets import Move
-from inference.pipeline import DeadLetter, Outcome, Predicted
+from inference.outcome import DeadLetter, Outcome, Predicted
 from inference.record import Partition
 from migrations.schema.prediction_log import dead_letters, modality_log, prediction_log, request_ids
 from migrations.schema.summaries import summaries

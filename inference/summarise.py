@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inference.baseline import Baseline
 from inference.modalities.base import Modality
-from inference.pipeline import Predicted
+from inference.outcome import Predicted
 from inference.projection import FUSED, Projector, Rows
 from inference.summaries import Accumulator, SummaryRecord
 

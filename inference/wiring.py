@@ -24,7 +24,8 @@ from inference.feedback import FeedbackLoop
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.observe import Observer
-from inference.pipeline import ClockTolerance, Outcome, Pipeline
+from inference.outcome import Outcome
+from inference.pipeline import ClockTolerance, Pipeline
 from inference.predictor import pick_device
 from inference.publisher import Publisher
 from inference.record import Partition, Record

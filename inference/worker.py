@@ -21,7 +21,8 @@ from inference.consumer import GroupConsumer
 from inference.errors import StaleWriteError
 from inference.observe import Observer
 from inference.offsets import Move
-from inference.pipeline import Outcome, Pipeline
+from inference.outcome import Outcome
+from inference.pipeline import Pipeline
 from inference.publisher import Publisher
 from inference.record import Partition, Record
 from inference.recorder import Recorder

@@ -15,7 +15,8 @@ from inference.modalities.base import Modality, modalities
 from inference.models.base import Family
 from inference.models.checkpoint import Checkpoint, load_checkpoint, write_manifest
 from inference.models.registry import families
-from inference.predictor import Prediction, Predictor
+from inference.outcome import Prediction
+from inference.predictor import Predictor
 from inference.registry import family_of
 from inference.training.data import LabelledExample
 

@@ -10,7 +10,8 @@ from PIL import Image
 from inference.errors import Code
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
-from inference.pipeline import ClockTolerance, DeadLetter, Pipeline, Predicted
+from inference.outcome import DeadLetter, Predicted
+from inference.pipeline import ClockTolerance, Pipeline
 from inference.request import RequestParser
 from tests.unit.inference.messages import NOW, message, record
 from tests.unit.inference.tiny import tiny_predictor

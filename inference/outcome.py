@@ -1,0 +1,85 @@
+"""What becomes of a message: a prediction that is answered, logged and summarised, or a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.errors import Code, Refusal
+from inference.modalities.base import Status
+from inference.record import Record
+from inference.request import Request
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one request, or the code of why it must not be used.
+
+    `probabilities` is (C,) float32 in the order of `classes`. `embeddings` maps each present modality and
+    `fused` to a (d,) vector, `quality` each present modality to its (Q,) statistics. Milliseconds are those of the
+    whole batch: a request waits for its batch-mates.
+    """
+
+    model_version: str
+    classes: tuple[str, ...]
+    route: str
+    error: Code | None
+    label: str | None
+    confidence: float | None
+    probabilities: Vector | None = field(repr=False)
+    agreement: bool | None
+    embeddings: Mapping[str, Vector] = field(repr=False)
+    quality: Mapping[str, Vector] = field(repr=False)
+    preprocess_ms: float
+    encode_ms: float
+    fuse_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityOutcome:
+    """What became of one modality of a request. `digest` is None where nothing was sent."""
+
+    status: Status
+    reason: str | None
+    digest: bytes | None = field(repr=False)
+    captured_at: datetime | None
+    quality: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A request that the model was asked about: what is answered, logged and summarised.
+
+    `quarantine` says why the row is kept out of windows. `embeddings` of `prediction` are raw encoder outputs.
+    """
+
+    record: Record
+    request: Request
+    modalities: Mapping[str, ModalityOutcome]
+    prediction: Prediction
+    degraded: bool
+    quarantine: str | None
+    queue_ms: float
+    preprocess_ms: float
+    total_ms: float
+
+    def embedding(self, name: str) -> Vector | None:
+        """The (d,) embedding of a present modality or of `fused`; None where there is none."""
+        return self.prediction.embeddings.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that gets no answer, with the reason."""
+
+    record: Record
+    refusal: Refusal
+
+
+Outcome = Predicted | DeadLetter
