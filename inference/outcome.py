@@ -43,13 +43,17 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ModalityOutcome:
-    """What became of one modality of a request. `digest` is None where nothing was sent."""
+    """What became of one modality of a request. `digest` is None where nothing was sent.
+
+    `key_id` names the key that made the digest, where it was not this program's own.
+    """
 
     status: Status
     reason: str | None
     digest: bytes | None = field(repr=False)
     captured_at: datetime | None
     quality: Mapping[str, float]
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 
+from inference.clock import ClockTolerance
 from inference.errors import Code, Refusal
 from inference.hashing import Hasher
 from inference.modalities.base import MISSING, Decoded, Modality, Status
@@ -14,22 +13,6 @@ from inference.outcome import DeadLetter, ModalityOutcome, Outcome, Predicted, P
 from inference.predictor import Predictor
 from inference.record import Record
 from inference.request import Request, RequestParser
-
-
-@dataclass(frozen=True, slots=True)
-class ClockTolerance:
-    """How far a producer's clock may be off before its rows are kept out of windows."""
-
-    future: timedelta = timedelta(minutes=5)
-    past: timedelta = timedelta(hours=24)
-
-    def quarantine(self, produced_at: datetime, received_at: datetime) -> str | None:
-        """The reason to keep a row out of windows, or None."""
-        if produced_at > received_at + self.future:
-            return "produced_in_future"
-        if produced_at < received_at - self.past:
-            return "produced_too_old"
-        return None
 
 
 class Pipeline:
