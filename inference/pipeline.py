@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from inference.clock import ClockTolerance
+from inference.direct import DirectPredictor as Predictor
 from inference.errors import Code, Refusal
 from inference.hashing import Hasher
 from inference.modalities.base import MISSING, Decoded, Modality, Status
 from inference.outcome import DeadLetter, ModalityOutcome, Outcome, Predicted, Prediction
-from inference.predictor import Predictor
 from inference.record import Record
 from inference.request import Request, RequestParser
 

@@ -11,7 +11,6 @@ from datetime import timedelta
 from importlib.metadata import version as package_version
 from typing import Any
 
-import torch
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
@@ -20,14 +19,15 @@ from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.clock import ClockTolerance
 from inference.consumer import GroupConsumer
+from inference.direct import DirectPredictor
 from inference.errors import StoppingError
 from inference.feedback import FeedbackLoop
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
+from inference.model_io import ModelOptions
 from inference.observe import Observer
 from inference.outcome import Outcome
 from inference.pipeline import Pipeline
-from inference.predictor import pick_device
 from inference.publisher import Publisher
 from inference.record import Partition, Record
 from inference.recorder import Recorder
@@ -63,8 +63,6 @@ class WorkerProgram:
         Raises SchemaTooOldError, CheckpointError, KafkaError or SQLAlchemyError where it cannot start.
         """
         settings = self._settings
-        if settings.torch_threads:
-            torch.set_num_threads(settings.torch_threads)
         url = settings.database_url.get_secret_value()
         engine = connect(
             url, application=f"fusionwatch-worker {settings.worker_id}", pool_size=settings.database_pool_size
@@ -104,21 +102,21 @@ class WorkerProgram:
             chosen = registry.champion(connection, settings.model)
         serving = self._load(settings.checkpoint if chosen is None else chosen.folder)
         if chosen is None:
-            version = serving.checkpoint.version
+            version = serving.card.version
             with engine.begin() as connection:
-                registry.register(connection, serving.checkpoint, serving.baseline, settings.model)
+                registry.register(connection, serving.card, serving.baseline, settings.model)
                 registry.adopt_if_none(connection, settings.model, version, actor=f"worker:{settings.worker_id}")
         summaries = WindowSummaries(modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id)
         self._prepare(summaries, serving)
-        _log.info("model loaded", extra=log.fields(version=serving.checkpoint.version))
+        _log.info("model loaded", extra=log.fields(version=serving.card.version))
         return ModelHolder(serving), summaries
 
     def _load(self, folder: Any) -> Serving:
-        return load(folder, pick_device(self._settings.device))
+        return load(folder, ModelOptions(self._settings.device, torch_threads=self._settings.torch_threads))
 
     def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
-        checkpoint = serving.checkpoint
-        summaries.add_version(checkpoint.version, len(checkpoint.labels), checkpoint.fingerprints, serving.baseline)
+        card = serving.card
+        summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline, card.quality)
 
     def _make_topics(self) -> None:
         settings = self._settings
@@ -148,7 +146,7 @@ class WorkerProgram:
                 RequestParser({name: known[name].wire for name in known}, settings.max_message_bytes),
                 known,
                 self._hasher,
-                holder.predictor,
+                lambda: DirectPredictor(holder.current.card, holder.current.model.run),
                 ClockTolerance(
                     timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
                 ),
