@@ -81,7 +81,7 @@ class WorkerProgram:
             require_revision(engine)
             holder, summaries = self._models(engine)
             self._make_topics()
-            publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers")
+            publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers", settings.answer_compression)
             stack.callback(publisher.close)
             worker = self._requests(engine, publisher, holder, summaries)
             threads = [
