@@ -28,7 +28,8 @@ from inference.request import RequestParser
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, split, targets
 from inference.training.evaluate import PATTERNS, predict_logits, summarise
-from inference.training.fit import FitSettings, fit
+from inference.training.fit import fit
+from inference.training.fit_settings import FitSettings
 from inference.training.store import LocalStore
 from inference.training.validation import seal_with_baseline
 from migrations.schema.monitoring import model_versions

@@ -25,7 +25,7 @@ from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint
 from inference.request import RequestParser
 from inference.retrain import NotEnoughRowsError, Retraining, RetrainSettings
-from inference.training.fit import FitSettings
+from inference.training.fit_settings import FitSettings
 from inference.training.store import LocalStore
 from migrations.connect import connect
 from migrations.schema.monitoring import baselines, model_versions
