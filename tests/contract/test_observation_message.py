@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from inference.observations import FIELDS, PART_FIELDS, Observation, parse
 from inference.outcome import ModalityOutcome
 from inference.record import Header, Record
 
+README = Path(__file__).parents[2] / "README.md"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JSON_OBSERVATION = b"""{
   "schema_version": 1, "request_id": "req-1", "produced_at": "2026-03-01T11:59:59.5Z", "model_version": "2026-02",
@@ -56,6 +58,15 @@ def test_a_json_observation_is_read_as_documented() -> None:
     assert found.encoders == {"text": "bert-7", "fused": "late-2"}
     assert found.left_out == {}
     assert found.latency_ms == {"queue": 1, "preprocess": 2.5, "encode": 3, "fuse": 4, "total": 10.5}
+
+
+def test_the_example_that_people_copy_is_an_observation() -> None:
+    section = README.read_text().split("## Observe a model served elsewhere")[1]
+    example = section.split("```json\n")[1].split("```")[0]
+    found = parse(record(example.encode()), 2_000_000)
+    assert isinstance(found, Observation), found
+    assert set(found.embeddings) == {"image", "fused"}
+    assert all(f"`{name}`" in section or f'"{name}"' in example for name in FIELDS | PART_FIELDS)
 
 
 def test_a_messagepack_observation_is_read_as_documented() -> None:
