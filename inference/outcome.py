@@ -43,13 +43,17 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ModalityOutcome:
-    """What became of one modality of a request. `digest` is None where nothing was sent."""
+    """What became of one modality of a request. `digest` is None where nothing was sent.
+
+    `preprocess_ms` was spent decoding and preparing it.
+    """
 
     status: Status
     reason: str | None
     digest: bytes | None = field(repr=False)
     captured_at: datetime | None
     quality: Mapping[str, float]
+    preprocess_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
