@@ -45,7 +45,8 @@ class Prediction:
 class ModalityOutcome:
     """What became of one modality of a request. `digest` is None where nothing was sent.
 
-    `preprocess_ms` was spent decoding and preparing it.
+    `key_id` names the key that made the digest, where it was not this program's own; `preprocess_ms` was spent
+    decoding and preparing the modality.
     """
 
     status: Status
@@ -53,6 +54,7 @@ class ModalityOutcome:
     digest: bytes | None = field(repr=False)
     captured_at: datetime | None
     quality: Mapping[str, float]
+    key_id: str | None = None
     preprocess_ms: float = 0.0
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from typing import Any
 
 from inference.cache import CACHED, CacheKey, PredictionCache
+from inference.clock import ClockTolerance
 from inference.collate import length
 from inference.errors import Code, Refusal
 from inference.hashing import Hasher
@@ -19,22 +19,6 @@ from inference.record import Record
 from inference.request import Given, Request, RequestParser
 
 NOT_SENT = ModalityOutcome(MISSING.status, MISSING.reason, None, None, {})
-
-
-@dataclass(frozen=True, slots=True)
-class ClockTolerance:
-    """How far a producer's clock may be off before its rows are kept out of windows."""
-
-    future: timedelta = timedelta(minutes=5)
-    past: timedelta = timedelta(hours=24)
-
-    def quarantine(self, produced_at: datetime, received_at: datetime) -> str | None:
-        """The reason to keep a row out of windows, or None."""
-        if produced_at > received_at + self.future:
-            return "produced_in_future"
-        if produced_at < received_at - self.past:
-            return "produced_too_old"
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +140,7 @@ def _outcome(
     quality: Mapping[str, float],
     preprocess_ms: float = 0.0,
 ) -> ModalityOutcome:
-    return ModalityOutcome(status, reason, digest, given.captured_at, quality, preprocess_ms)
+    return ModalityOutcome(status, reason, digest, given.captured_at, quality, preprocess_ms=preprocess_ms)
 
 
 def predicted(

@@ -185,7 +185,7 @@ def modality_rows(row: Predicted, now: datetime, key_id: str) -> list[dict[str, 
             "status": part.status,
             "reason": part.reason,
             "digest": part.digest,
-            "key_id": None if part.digest is None else key_id,
+            "key_id": None if part.digest is None else part.key_id or key_id,
             "captured_at": part.captured_at,
             "quality": dict(part.quality),
         }

@@ -6,15 +6,18 @@ import hashlib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
-from transformers import PreTrainedConfig
 
 from inference.baseline import Baseline
-from inference.models.checkpoint import MANIFEST, Checkpoint
 from migrations.schema.monitoring import audit_log, baseline_summaries, baselines, model_aliases, model_versions
+
+if TYPE_CHECKING:  # programs that run no model have no torch
+    from transformers import PreTrainedConfig
+
+    from inference.models.checkpoint import Checkpoint
 
 CHAMPION = "champion"
 
@@ -29,7 +32,7 @@ class Champion:
 
 def family_of(checkpoint: Checkpoint) -> str:
     """The name of a checkpoint's fusion family."""
-    return str(cast(PreTrainedConfig, checkpoint.model.config).model_type)
+    return str(cast("PreTrainedConfig", checkpoint.model.config).model_type)
 
 
 def register(
@@ -40,6 +43,8 @@ def register(
     job_id: int | None = None,
 ) -> None:
     """Make a checkpoint and its baseline known. Safe to run again: what is there stays as it is."""
+    from inference.models.checkpoint import MANIFEST
+
     connection.execute(
         upsert(model_versions)
         .values(
@@ -55,17 +60,26 @@ def register(
         )
         .on_conflict_do_nothing()
     )
-    if baseline is None:
-        return
+    if baseline is not None:
+        register_baseline(connection, checkpoint.version, baseline, origin="checkpoint")
+
+
+def register_baseline(connection: Connection, version: str, baseline: Baseline, origin: str) -> bool:
+    """Keep a registered version's baseline, where it has none; returns whether it was kept.
+
+    `origin` is `checkpoint` or `file`.
+    """
     baseline_id = connection.scalar(
         upsert(baselines)
-        .values(model_version=checkpoint.version, origin="checkpoint", facts=dict(baseline.facts))
+        .values(model_version=version, origin=origin, facts=dict(baseline.facts))
         .on_conflict_do_nothing()
         .returning(baselines.c.baseline_id)
     )
-    if baseline_id is not None:
-        rows = [{**asdict(record), "baseline_id": baseline_id} for record in baseline.to_records()]
-        connection.execute(insert(baseline_summaries), rows)
+    if baseline_id is None:
+        return False
+    rows = [{**asdict(record), "baseline_id": baseline_id} for record in baseline.to_records()]
+    connection.execute(insert(baseline_summaries), rows)
+    return True
 
 
 def champion(connection: Connection, model: str) -> Champion | None:

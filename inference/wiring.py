@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from inference import health, log, offsets, registry, topics
 from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
+from inference.clock import ClockTolerance
 from inference.consumer import GroupConsumer
 from inference.errors import StoppingError
 from inference.feedback import FeedbackLoop
@@ -25,7 +26,7 @@ from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.observe import Observer
 from inference.outcome import Outcome
-from inference.pipeline import ClockTolerance, Pipeline
+from inference.pipeline import Pipeline
 from inference.predictor import pick_device
 from inference.publisher import Publisher
 from inference.record import Partition, Record

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
+from inference.clock import ClockTolerance
 from inference.engine import Engine
 from inference.errors import Refusal
 from inference.inflight import InFlight
 from inference.outcome import DeadLetter, Outcome, Prediction
-from inference.pipeline import ClockTolerance, Opened, Ready, cacheable, predicted
+from inference.pipeline import Opened, Ready, cacheable, predicted
 from inference.publisher import NOTHING, Publisher
 from inference.serving import Serving
 from inference.stages.channel import Channel, EndedError

@@ -6,10 +6,11 @@ import json
 from datetime import UTC, datetime
 
 from inference.answers import AnswerWriter, Outgoing
+from inference.clock import ClockTolerance
 from inference.feedback import Label, parse
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
-from inference.pipeline import ClockTolerance, Pipeline
+from inference.pipeline import Pipeline
 from inference.record import Header, Record
 from inference.request import Request, RequestParser
 from tests.unit.inference.tiny import tiny_predictor

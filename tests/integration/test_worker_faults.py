@@ -17,12 +17,13 @@ from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from demo import servers
+from inference.clock import ClockTolerance
 from inference.errors import StaleWriteError
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.offsets import Move
 from inference.outcome import Outcome
-from inference.pipeline import ClockTolerance, Pipeline
+from inference.pipeline import Pipeline
 from inference.record import Partition
 from inference.recorder import Recorder
 from inference.request import RequestParser

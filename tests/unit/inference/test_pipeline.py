@@ -7,11 +7,12 @@ from datetime import timedelta
 import numpy as np
 from PIL import Image
 
+from inference.clock import ClockTolerance
 from inference.errors import Code
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.outcome import DeadLetter, Predicted
-from inference.pipeline import ClockTolerance, Pipeline
+from inference.pipeline import Pipeline
 from inference.request import RequestParser
 from tests.unit.inference.messages import NOW, message, record
 from tests.unit.inference.tiny import tiny_predictor
