@@ -40,8 +40,9 @@ class Ticket:
 class Engine:
     """One thread submits, another collects in the same order."""
 
-    def __init__(self, stop: Stop, failed: Callable[[str], None]) -> None:
-        """`failed` is told of every batch that failed and of every process that died."""
+    def __init__(self, stop: Stop, failed: Callable[[str], None], seconds: float) -> None:
+        """`failed` is told of every batch that failed and of every process that died, or hung for `seconds`."""
+        self._seconds = seconds
         self._stop = stop
         self._failed = failed
         self._outstanding: deque[Ticket] = deque()
@@ -77,10 +78,10 @@ class Engine:
     def _receive(self) -> None:
         ticket = self._outstanding.popleft()
         try:
-            ticket.answer = ticket.serving.model.result()
+            ticket.answer = ticket.serving.model.result(self._seconds)
         except ModelFailedError as error:
             self._tell("batch", error)
-        except ModelDiedError as error:
+        except (ModelDiedError, TimeoutError) as error:
             self._tell("process", error)
             with self._lock:
                 for lost in self._outstanding:
@@ -114,10 +115,10 @@ class Engine:
     def _attempt(self, serving: Serving, rows: Sequence[Row]) -> ModelOutput | None:
         try:
             serving.model.submit(collate(rows, serving.card.blanks))
-            return serving.model.result()
+            return serving.model.result(self._seconds)
         except ModelFailedError as error:
             self._tell("batch", error)
-        except ModelDiedError as error:
+        except (ModelDiedError, TimeoutError) as error:
             self._tell("process", error)
             self._restart(serving)
         return None

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from datetime import timedelta
 from importlib.metadata import version as package_version
-from typing import Any
+from pathlib import Path
 
-import torch
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import health, log, offsets, registry, topics
-from inference.answers import AnswerWriter
-from inference.batching import MicroBatcher
-from inference.clock import ClockTolerance
+from inference import health, log, offsets, registry, request_wiring, topics
 from inference.consumer import GroupConsumer
 from inference.errors import StoppingError
 from inference.feedback import FeedbackLoop
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.observe import Observer
-from inference.outcome import Outcome
-from inference.pipeline import Pipeline
-from inference.predictor import pick_device
 from inference.publisher import Publisher
-from inference.record import Partition, Record
+from inference.record import Partition
 from inference.recorder import Recorder
-from inference.request import RequestParser
 from inference.retry import Stop
 from inference.serving import ChampionWatcher, ModelHolder, Serving, load
 from inference.settings import WorkerSettings
@@ -63,8 +53,6 @@ class WorkerProgram:
         Raises SchemaTooOldError, CheckpointError, KafkaError or SQLAlchemyError where it cannot start.
         """
         settings = self._settings
-        if settings.torch_threads:
-            torch.set_num_threads(settings.torch_threads)
         url = settings.database_url.get_secret_value()
         engine = connect(
             url, application=f"fusionwatch-worker {settings.worker_id}", pool_size=settings.database_pool_size
@@ -82,6 +70,7 @@ class WorkerProgram:
             )
             require_revision(engine)
             holder, summaries = self._models(engine)
+            stack.callback(lambda: holder.serving.close())
             self._make_topics()
             publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers")
             stack.callback(publisher.close)
@@ -104,21 +93,21 @@ class WorkerProgram:
             chosen = registry.champion(connection, settings.model)
         serving = self._load(settings.checkpoint if chosen is None else chosen.folder)
         if chosen is None:
-            version = serving.checkpoint.version
+            version = serving.card.version
             with engine.begin() as connection:
-                registry.register(connection, serving.checkpoint, serving.baseline, settings.model)
+                registry.register(connection, serving.card, serving.baseline, settings.model)
                 registry.adopt_if_none(connection, settings.model, version, actor=f"worker:{settings.worker_id}")
         summaries = WindowSummaries(modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id)
         self._prepare(summaries, serving)
-        _log.info("model loaded", extra=log.fields(version=serving.checkpoint.version))
+        _log.info("model loaded", extra=log.fields(version=serving.card.version))
         return ModelHolder(serving), summaries
 
-    def _load(self, folder: Any) -> Serving:
-        return load(folder, pick_device(self._settings.device))
+    def _load(self, folder: Path) -> Serving:
+        return load(folder, self._settings.model_options())
 
     def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
-        checkpoint = serving.checkpoint
-        summaries.add_version(checkpoint.version, len(checkpoint.labels), checkpoint.fingerprints, serving.baseline)
+        card = serving.card
+        summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline)
 
     def _make_topics(self) -> None:
         settings = self._settings
@@ -140,25 +129,14 @@ class WorkerProgram:
     def _requests(
         self, engine: Engine, publisher: Publisher, holder: ModelHolder, summaries: WindowSummaries
     ) -> Worker:
-        settings, known = self._settings, modalities()
-        return Worker(
-            consumer=self._consumer(settings.consumer_group, settings.topic_requests, "requests"),
-            read_offsets=_offset_reader(engine, settings.consumer_group),
-            pipeline=Pipeline(
-                RequestParser({name: known[name].wire for name in known}, settings.max_message_bytes),
-                known,
-                self._hasher,
-                holder.predictor,
-                ClockTolerance(
-                    timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
-                ),
-            ),
-            answers=AnswerWriter(settings.topic_predictions, settings.topic_dead_letters),
+        return request_wiring.build(
+            self._settings,
+            read_offsets=_offset_reader(engine, self._settings.consumer_group),
             publisher=publisher,
-            recorder=Recorder(engine, settings.consumer_group, self._hasher.key_id, summaries),
+            recorder=Recorder(engine, self._settings.consumer_group, self._hasher.key_id, summaries),
+            holder=holder,
+            hasher=self._hasher,
             observer=self._observer,
-            batch=MicroBatcher[Record](settings.batch_size, settings.batch_wait_ms / 1000, time.monotonic),
-            unwritten=MicroBatcher[Outcome](settings.write_rows, settings.write_interval_ms / 1000, time.monotonic),
             stop=self.stop,
         )
 

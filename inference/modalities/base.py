@@ -1,4 +1,4 @@
-"""What a modality is: how its bytes are checked, decoded, measured and made into tensors.
+"""What a modality is: how its bytes are checked, decoded, measured and made into the arrays that a model takes.
 
 A modality is one module of this package that exposes a `MODALITY` constant; `modalities()` finds them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 import inference.modalities
 
@@ -43,28 +42,32 @@ MISSING = Decoded(Status.MISSING, "not_sent")
 
 
 class Preprocessing(Protocol):
-    """What a checkpoint brings to make tensors that its model takes."""
+    """What a checkpoint brings to make the arrays that its model takes. Shared between threads."""
 
-    def images(self, pictures: Sequence[NDArray[np.uint8]], /) -> Tensor:
-        """`pixel_values` (B, 3, H, W) of B RGB pictures."""
+    def picture(self, pixels: NDArray[np.uint8], /) -> dict[str, NDArray[Any]]:
+        """`pixels` (H, W, 3) uint8 of one RGB picture, at the model's size."""
         ...
 
-    def texts(self, captions: Sequence[str], /) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask`, each (B, T)."""
+    def caption(self, text: str, /) -> dict[str, NDArray[Any]]:
+        """`input_ids` and `attention_mask` of one text, each (T,) int64."""
         ...
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizers.Tokenizer behind `texts`."""
+        """The tokenizers.Tokenizer behind `caption`."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """B values as the encoder's tensors, B rows each, and their quality statistics (B, Q) float32."""
+    """One value as its encoder's inputs, without a batch axis, and its quality statistics (Q,) float32."""
 
-    tensors: Mapping[str, Tensor]
+    inputs: Mapping[str, NDArray[Any]]
     quality: NDArray[np.float32]
+
+
+UNREAD = Prepared({}, np.empty(0, np.float32))
+"""Stands for a value that is present but that nobody looks into: what a model takes whose card is `raw`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +75,15 @@ class Modality:
     """One modality.
 
     `wire` is the type of its data in a request. `decode` never raises: limits come first, then decoding. `prepare`
-    takes decoded values. `quality_names` names the Q statistics in order. `blank` is a value that stands in where a
-    batch has none.
+    takes one decoded value. `quality_names` names the Q statistics in order. `blank` is a value that stands in where
+    a batch has none. Both functions are called by several threads at once.
     """
 
     name: str
     wire: type[bytes] | type[str]
     quality_names: tuple[str, ...]
     decode: Callable[[Any], Decoded]
-    prepare: Callable[[Sequence[Any], Preprocessing], Prepared]
+    prepare: Callable[[Any, Preprocessing], Prepared]
     blank: Any
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +42,9 @@ def decode(data: bytes) -> Decoded:
         return Decoded(Status.CORRUPT, "truncated" if "truncated" in str(error) else "undecodable")
 
 
-def prepare(pictures: Sequence[Pixels], preprocessing: Preprocessing) -> Prepared:
-    """`pixel_values` and the quality statistics of B pictures."""
-    quality = np.array([measure(picture) for picture in pictures], np.float32).reshape(len(pictures), len(QUALITY))
-    return Prepared({"pixel_values": preprocessing.images(pictures)}, quality)
+def prepare(picture: Pixels, preprocessing: Preprocessing) -> Prepared:
+    """`pixels` and the quality statistics of a picture."""
+    return Prepared(preprocessing.picture(picture), np.array(measure(picture), np.float32))
 
 
 def measure(picture: Pixels) -> tuple[float, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,22 +29,20 @@ def decode(data: str) -> Decoded:
     return Decoded(Status.PRESENT, value=data)
 
 
-def prepare(texts: Sequence[str], preprocessing: Preprocessing) -> Prepared:
-    """`input_ids`, `attention_mask` and the quality statistics of B texts.
+def prepare(text: str, preprocessing: Preprocessing) -> Prepared:
+    """`input_ids`, `attention_mask` and the quality statistics of a text.
 
     `pieces` counts the tokenizer's pieces without its two markers, up to the model's length; `unknown_share` is the
     share of them outside the vocabulary; `pieces_per_word` rises with typos and other languages; `unusual_share` is
     the share of characters outside printable ASCII.
     """
-    tensors = preprocessing.texts(texts)
-    ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
-    pieces = np.maximum(mask.sum(axis=1) - 2, 0)
-    unknown = preprocessing.tokenizer.token_to_id("[UNK]")
-    unknown_share = ((ids == unknown) & (mask == 1)).sum(axis=1) / np.maximum(pieces, 1)
-    words = np.array([len(_WORD.findall(text)) for text in texts])
-    unusual = np.array([1 - len(_USUAL.findall(text)) / max(len(text), 1) for text in texts])
-    quality = np.stack([pieces, unknown_share, pieces / np.maximum(words, 1), unusual], axis=1)
-    return Prepared(tensors, quality.astype(np.float32))
+    inputs = preprocessing.caption(text)
+    ids = inputs["input_ids"]
+    pieces = max(len(ids) - 2, 0)
+    unknown = int((ids == preprocessing.tokenizer.token_to_id("[UNK]")).sum()) / max(pieces, 1)
+    words = len(_WORD.findall(text))
+    unusual = 1 - len(_USUAL.findall(text)) / max(len(text), 1)
+    return Prepared(inputs, np.array([pieces, unknown, pieces / max(words, 1), unusual], np.float32))
 
 
 MODALITY = Modality("text", str, QUALITY, decode, prepare, blank="")

@@ -1,22 +1,23 @@
-"""From decoded pictures and strings to the model's tensors: the same function in training and in the worker."""
+"""From a decoded picture or string to the arrays that a model takes: the same in training and in the worker, no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
-    """How pictures become `pixel_values`: size in pixels, then (x / 255 - mean) / std per RGB channel."""
+    """How pictures become `pixel_values`: size in pixels, then (x / 255 - mean) / std per RGB channel.
+
+    Sizing is done here; the rest by the model's device (`inference.models.tensors`): bytes are a quarter of floats.
+    """
 
     height: int
     width: int
@@ -58,7 +59,7 @@ class ImageSettings:
 
 
 class Preprocessor:
-    """Turns decoded pictures and captions into tensors. Safe to share between threads: it keeps no state."""
+    """Turns one decoded picture or caption into arrays. Safe to share between threads: it keeps no state."""
 
     def __init__(self, image: ImageSettings, tokenizer: Tokenizer, max_tokens: int) -> None:
         """`tokenizer` gets its truncation and padding set here; nobody else may change them."""
@@ -66,36 +67,27 @@ class Preprocessor:
         if pad is None:
             raise ValueError("tokenizer: expected a [PAD] token")
         tokenizer.enable_truncation(max_tokens)
+        # one caption is never padded, but the setting is part of the file, and the file of the fingerprint
         tokenizer.enable_padding(pad_id=pad, pad_token="[PAD]")
         self.image = image
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
-        self._mean = torch.tensor(image.mean).view(3, 1, 1) * 255.0
-        self._std = torch.tensor(image.std).view(3, 1, 1) * 255.0
 
-    def images(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """`pixel_values` (B, 3, H, W) float32 of B pictures (height, width, 3) uint8 RGB of any size.
+    def picture(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """`pixels` (H, W, 3) uint8 of an RGB picture (height, width, 3) uint8 of any size.
 
         Raises:
-            ValueError: a picture is not (height, width, 3) uint8.
+            ValueError: the picture is not (height, width, 3) uint8.
         """
-        batch = np.empty((len(pictures), self.image.height, self.image.width, 3), dtype=np.uint8)
-        for row, picture in zip(batch, pictures, strict=True):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-                raise ValueError(f"picture: expected (height, width, 3) uint8, got {picture.shape} {picture.dtype}")
-            row[:] = picture if picture.shape == row.shape else self._resize(picture)
-        return (torch.from_numpy(batch).permute(0, 3, 1, 2).float() - self._mean) / self._std
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise ValueError(f"picture: expected (height, width, 3) uint8, got {pixels.shape} {pixels.dtype}")
+        if pixels.shape[:2] != (self.image.height, self.image.width):
+            size = (self.image.width, self.image.height)
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        return {"pixels": pixels}
 
-    def texts(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask` (B, T) int64, T the longest caption, at most the model's length."""
-        encodings = self.tokenizer.encode_batch(list(captions))
-        return {
-            "input_ids": torch.tensor([e.ids for e in encodings], dtype=torch.int64).view(len(encodings), -1),
-            "attention_mask": torch.tensor([e.attention_mask for e in encodings], dtype=torch.int64).view(
-                len(encodings), -1
-            ),
-        }
-
-    def _resize(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = (self.image.width, self.image.height)
-        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+    def caption(self, text: str) -> dict[str, NDArray[Any]]:
+        """`input_ids` and `attention_mask` (T,) int64, T at most the model's length."""
+        # the batch call lets other threads run meanwhile, which `encode` does not
+        ids = np.array(self.tokenizer.encode_batch_fast([text])[0].ids, np.int64)
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}

@@ -1,0 +1,96 @@
+"""From a batch's output to one prediction a request, each row checked before its numbers are used. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from inference.collate import Row
+from inference.errors import Code
+from inference.model_io import ModelOutput
+from inference.models.card import FUSED, ModelCard
+from inference.outcome import Prediction, Vector
+
+CASCADE = "cascade"
+
+
+def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> list[Prediction]:
+    """What the model said of B requests, in order; a row with NaN or infinity becomes an error of its own.
+
+    `preprocess_ms` is 0: the caller knows when it prepared what.
+    """
+    choices = output.probabilities.argmax(axis=1)
+    finite = np.isfinite(output.probabilities).all(axis=1)
+    for name, vectors in output.embeddings.items():
+        unused = np.array([name != FUSED and name not in row for row in rows], np.bool_)
+        finite &= unused | np.isfinite(vectors).all(axis=1)
+    made = []
+    for index, row in enumerate(rows):
+        if not finite[index]:
+            made.append(failed(card, row, Code.MODEL_NOT_FINITE, output.encode_ms, output.fuse_ms))
+            continue
+        choice = int(choices[index])
+        skipped = bool(output.skipped[index])
+        agreement = int(output.agreement[index])
+        made.append(
+            Prediction(
+                model_version=card.version,
+                classes=card.labels,
+                route=CASCADE if skipped else route(card, row),
+                error=None,
+                label=card.labels[choice],
+                confidence=float(output.probabilities[index, choice]),
+                probabilities=output.probabilities[index],
+                agreement=None if agreement < 0 else agreement == 1,
+                embeddings={
+                    name: vectors[index]
+                    for name, vectors in output.embeddings.items()
+                    if name in row or (name == FUSED and not skipped)
+                },
+                quality=quality(card, row),
+                preprocess_ms=0.0,
+                encode_ms=output.encode_ms,
+                fuse_ms=output.fuse_ms,
+                attention=None if output.attention is None or skipped else _attended(output.attention[index]),
+            )
+        )
+    return made
+
+
+def failed(card: ModelCard, row: Row, code: Code, encode_ms: float = 0.0, fuse_ms: float = 0.0) -> Prediction:
+    """A request that has no usable prediction, and why."""
+    return Prediction(
+        model_version=card.version,
+        classes=card.labels,
+        route=route(card, row),
+        error=code,
+        label=None,
+        confidence=None,
+        probabilities=None,
+        agreement=None,
+        embeddings={},
+        quality=quality(card, row),
+        preprocess_ms=0.0,
+        encode_ms=encode_ms,
+        fuse_ms=fuse_ms,
+    )
+
+
+def route(card: ModelCard, row: Row) -> str:
+    """`fused` where every modality is there, else `fallback:` and those that are."""
+    here = [name for name in card.modalities if name in row]
+    return FUSED if len(here) == len(card.modalities) else "fallback:" + "+".join(here)
+
+
+def quality(card: ModelCard, row: Row) -> Mapping[str, Vector]:
+    """The quality statistics of each present modality; a raw model's requests have none."""
+    return {} if card.raw else {name: prepared.quality for name, prepared in row.items()}
+
+
+def _attended(attention: np.ndarray[tuple[int, ...], np.dtype[np.float16]]) -> np.ndarray[
+    tuple[int, ...], np.dtype[np.float16]
+]:
+    """(queries, keys) without the last keys that nothing attends to: padding for the sake of batch-mates."""
+    used = np.flatnonzero(attention.any(axis=0))
+    return attention[:, : used[-1] + 1 if len(used) else 0]
