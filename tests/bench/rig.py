@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -90,7 +89,9 @@ class Rig:
         defaults = {"TOPIC_PARTITIONS": str(PARTITIONS), "CHECKPOINT": str(checkpoint), "CREATE_TOPICS": "false"}
         worker = WorkerProcess(name, url, self.broker, self.folder / f"{name}.log", {**defaults, **settings})
         admin = KafkaAdminClient(bootstrap_servers=self.broker)
-        admin.create_topics([NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1) for topic in worker.topics.values()])
+        admin.create_topics(
+            [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1) for topic in worker.topics.values()]
+        )
         admin.close()
         return worker
 
@@ -100,7 +101,9 @@ class Rig:
             bootstrap_servers=self.broker, enable_idempotence=False, batch_size=1_000_000, linger_ms=5
         )
         for number in range(count):
-            producer.send(topic, request(number, images[number % len(images)]), partition=number % PARTITIONS, headers=MSGPACK)
+            producer.send(
+                topic, request(number, images[number % len(images)]), partition=number % PARTITIONS, headers=MSGPACK
+            )
         producer.flush()
         producer.close()
 
@@ -126,7 +129,7 @@ class Rig:
         engine = create_engine(worker.database)
         with ExitStack() as stack:
             stack.callback(engine.dispose)
-            members = [stack.enter_context(_member(worker, number)) for number in range(processes)]
+            members = [stack.enter_context(member(worker, number)) for number in range(processes)]
             _wait(lambda: written(engine) >= count * 0.1, members)
             begin, began, before = written(engine), time.perf_counter(), self._cpu(members)
             _wait(lambda: written(engine) >= count * 0.9, members)
@@ -134,6 +137,19 @@ class Rig:
             resident = sum(resident_bytes(member) for member in members) / 1e6
         used = [(late - early) / done * 1e6 for early, late in zip(before, after, strict=True)]
         return Rate(done / seconds, *used, resident_mb=resident)
+
+    def wait_written(self, worker: WorkerProcess, count: int) -> None:
+        """Wait until so many requests are written."""
+        engine = create_engine(worker.database)
+        _wait(lambda: written(engine) >= count, [])
+        engine.dispose()
+
+    def forget(self, worker: WorkerProcess) -> None:
+        """Drop a worker's topics and database: the broker keeps its topics in memory."""
+        admin = KafkaAdminClient(bootstrap_servers=self.broker)
+        admin.delete_topics(list(worker.topics.values()))
+        admin.close()
+        self._database.drop(worker.name)
 
     def _cpu(self, members: list[WorkerProcess]) -> tuple[float, float, float]:
         own = psutil.Process().children(recursive=True)
@@ -156,7 +172,7 @@ def rig() -> Iterator[Rig]:
 
 
 @contextmanager
-def _member(worker: WorkerProcess, number: int) -> Iterator[WorkerProcess]:
+def member(worker: WorkerProcess, number: int) -> Iterator[WorkerProcess]:
     member = WorkerProcess(
         worker.name, worker.database, worker.broker, worker.log.with_suffix(f".{number}.log"), worker.extra
     )
@@ -214,9 +230,3 @@ def _wait(condition: Callable[[], bool], members: list[WorkerProcess], seconds: 
         if time.monotonic() > deadline:
             raise RuntimeError(f"not within {seconds:.0f} s")
         time.sleep(0.02)
-
-
-def own_cpu_seconds() -> float:
-    """This process's own user and system time."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
