@@ -10,7 +10,7 @@ from inference.consumer import Gap
 from inference.outcome import DeadLetter, Outcome, Predicted
 from inference.record import Partition
 from inference.recorder import Written
-from inference.telemetry import Metrics
+from inference.telemetry import WHOLE, Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ class Observer:
                 self._predicted(outcome)
         first = next((outcome for outcome in outcomes if isinstance(outcome, Predicted)), None)
         if first is not None:
-            self._metrics.preprocess.observe(first.preprocess_ms / 1000)
-            self._metrics.encode.observe(first.prediction.encode_ms / 1000)
+            self._metrics.preprocess.labels(WHOLE).observe(first.preprocess_ms / 1000)
+            self._metrics.encode.labels(WHOLE).observe(first.prediction.encode_ms / 1000)
 
     def refused(self, letter: DeadLetter) -> None:
         """A message that went to the dead-letter topic."""

@@ -47,6 +47,7 @@ class _Version:
 
     accumulator: Accumulator
     modalities: tuple[str, ...]
+    quality: Mapping[str, int]
     projector: Projector
 
 
@@ -61,11 +62,17 @@ class WindowSummaries:
         self._versions: dict[str, _Version] = {}
 
     def add_version(
-        self, version: str, classes: int, fingerprints: Mapping[str, str], baseline: Baseline | None
+        self,
+        version: str,
+        classes: int,
+        fingerprints: Mapping[str, str],
+        baseline: Baseline | None,
+        quality: Mapping[str, int] | None = None,
     ) -> None:
         """Make a version known before its first row. Without a baseline nothing of its embeddings is kept.
 
-        `fingerprints` are the checkpoint's, by modality and `fused`.
+        `fingerprints` are the checkpoint's, by modality and `fused`. `quality` says how many statistics each modality
+        has; by default those that this program measures. A row that lacks what its bins hold stays out of them.
         """
         projector = Projector(classes, {}) if baseline is None else baseline.projector
         accumulator = Accumulator(
@@ -76,7 +83,13 @@ class WindowSummaries:
             q=self._bin_rows,
         )
         names = tuple(sorted(fingerprints.keys() - {FUSED}))
-        self._versions = {**self._versions, version: _Version(accumulator, names, projector)}
+        if quality is None:
+            quality = {name: len(self._modalities[name].quality_names) for name in names}
+        self._versions = {**self._versions, version: _Version(accumulator, names, dict(quality), projector)}
+
+    def drop_version(self, version: str) -> None:
+        """Forget a version and its sums; where its rows come again after all, they start new records."""
+        self._versions = {name: kept for name, kept in self._versions.items() if name != version}
 
     def preview(self, rows: Sequence[Predicted]) -> Preview:
         """What the summaries would be with these rows; nothing changes yet."""
@@ -111,12 +124,12 @@ class WindowSummaries:
             slot_at=np.array([time.timestamp() for time in times], np.float64),
             quarantined=np.array([row.quarantine is not None for row in group], np.bool_),
             embeddings={
-                name: _stack([p.embeddings.get(name) for p in predictions], self._width(name, version))
-                for name in (*version.modalities, FUSED)
+                name: _stack([p.embeddings.get(name) for p in predictions], len(feature_map.mean))
+                for name, feature_map in version.projector.features.items()
             },
             quality={
-                name: _stack([p.quality.get(name) for p in predictions], len(self._modalities[name].quality_names))
-                for name in version.modalities
+                name: _stack([p.quality.get(name) for p in predictions], width)
+                for name, width in version.quality.items()
             },
             statuses={name: np.array([_status(row, name) for row in group]) for name in version.modalities},
             routes=np.array([p.route for p in predictions]),
@@ -125,22 +138,15 @@ class WindowSummaries:
             agreement=np.array([p.agreement is True for p in predictions], np.float64),
         )
 
-    @staticmethod
-    def _width(name: str, version: _Version) -> int | None:
-        feature_map = version.projector.features.get(name)
-        return None if feature_map is None else len(feature_map.mean)
-
 
 def _status(row: Predicted, modality: str) -> str:
     outcome = row.modalities.get(modality)
     return "" if outcome is None else str(outcome.status)
 
 
-def _stack(vectors: Sequence[NDArray[np.float32] | None], width: int | None) -> NDArray[np.float32]:
-    """(N, width) with zeros where there is no vector; the width of the first vector where none is given."""
-    if width is None:
-        width = next((len(vector) for vector in vectors if vector is not None), 0)
-    stacked = np.zeros((len(vectors), width), np.float32)
+def _stack(vectors: Sequence[NDArray[np.float32] | None], width: int) -> NDArray[np.float32]:
+    """(N, width) with NaN, which no bin takes, where there is no vector."""
+    stacked = np.full((len(vectors), width), np.nan, np.float32)
     for row, vector in zip(stacked, vectors, strict=True):
         if vector is not None:
             row[:] = vector

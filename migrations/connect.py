@@ -7,7 +7,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 # Raised with the first program version that uses what a revision adds.
-MINIMUM_REVISION = "0001"
+MINIMUM_REVISION = "0002"
 
 
 class SchemaTooOldError(Exception):

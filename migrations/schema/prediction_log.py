@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Index,
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 
@@ -94,12 +96,31 @@ consumer_offsets = Table(
     Column("updated_at", TIMESTAMP, nullable=False),
 )
 
+# Where reading could not go on from the stored offset, recorded in the transaction that moves it. The monitor marks a
+# row as it makes a finding of it, so that each is told once, however long the monitor was away.
+offset_gaps = Table(
+    "offset_gaps",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("detected_at", TIMESTAMP, primary_key=True),
+    Column("kind", Text, nullable=False, comment="expired: its messages left the log; reset: the log ends before it"),
+    Column("stored_offset", BigInteger, nullable=False),
+    Column("resumed_offset", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False, comment="offsets skipped; 0 for a reset"),
+    Column("worker_id", Text, nullable=False),
+    Column("seen_at", TIMESTAMP, comment="when the monitor made a finding of it"),
+    one_of("kind", "expired", "reset"),
+    Index("ix_offset_gaps_unseen", "detected_at", postgresql_where=text("seen_at IS NULL")),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
-    Column("offset", BigInteger, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),  # below zero: of a log that was reset since
     Column("error_code", Text, nullable=False),
     Column("error_detail", Text, nullable=False),
     created_at("recorded_at", index=True),

@@ -9,7 +9,8 @@ from migrations.schema.metadata import TIMESTAMP, metadata
 
 # One row per (slot, model version, modality, partition, accumulator); a worker rewrites its own row with the sum so
 # far in the transaction that writes the log rows it sums. `first_offset`, the first offset an accumulator saw, tells
-# accumulators of one slot apart: a worker started again continues the slot in a row of its own.
+# accumulators of one slot apart: a worker started again continues the slot in a row of its own. It is below zero where
+# the log was reset since: a new log has the same offsets again.
 summaries = Table(
     "summaries",
     metadata,

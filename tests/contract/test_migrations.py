@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
-from migrations.connect import SchemaTooOldError, connect, require_revision
+from migrations.connect import MINIMUM_REVISION, SchemaTooOldError, connect, require_revision
 from migrations.schema import metadata
 from migrations.schema.partitions import DAYS_AHEAD, days_ahead, ensure_partitions, is_partition
 
@@ -37,6 +38,19 @@ def test_down_and_up_again(database: str, monkeypatch: pytest.MonkeyPatch) -> No
     tables = {name for name in inspect(engine).get_table_names() if not is_partition(name)}
     assert tables == set(metadata.tables) | {"alembic_version"}
     assert require_revision(engine) >= "0001"
+    engine.dispose()
+
+
+def test_a_program_refuses_the_schema_before_its_own(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = _alembic(database, monkeypatch)
+    engine = create_engine(database)
+    before = ScriptDirectory.from_config(config).get_revision(MINIMUM_REVISION).down_revision
+    assert isinstance(before, str)
+    command.downgrade(config, before)
+    with pytest.raises(SchemaTooOldError, match=f"is at {before}; this program needs {MINIMUM_REVISION}"):
+        require_revision(engine)
+    command.upgrade(config, "head")
+    assert require_revision(engine) >= MINIMUM_REVISION
     engine.dispose()
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Engine, select, text
 
 from demo import servers
-from migrations.connect import connect
+from migrations.connect import MINIMUM_REVISION, connect
 from migrations.schema.monitoring import alerts, findings
 from migrations.schema.prediction_log import dead_letters, labels, prediction_log
 from migrations.schema.summaries import summaries
@@ -309,7 +309,7 @@ def test_a_database_that_is_away_is_503_not_ready_but_alive() -> None:
 
 
 def test_health_and_metrics(client: TestClient) -> None:
-    assert "0001" in get(client, "/readyz")["detail"]
+    assert MINIMUM_REVISION in get(client, "/readyz")["detail"]
     get(client, "/v1/findings/1")
     metrics = client.get("/metrics").text
     assert (

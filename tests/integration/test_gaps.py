@@ -1,0 +1,202 @@
+"""A stored offset that the log does not have: recorded once with the move past it, and reading goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from kafka.admin import KafkaAdminClient, NewTopic
+from sqlalchemy import Engine, create_engine, insert, select
+
+from inference import gaps, offsets
+from inference.consumer import GroupConsumer
+from inference.errors import StaleWriteError
+from inference.gaps import Gap
+from inference.offsets import Move
+from inference.record import Partition, Record
+from migrations.schema.prediction_log import consumer_offsets, dead_letters, offset_gaps
+from migrations.schema.summaries import summaries
+from tests.support.worker import producer, wait_until
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+GROUP = "group"
+
+
+@pytest.fixture
+def engine(database: str) -> Iterator[Engine]:
+    engine = create_engine(database)
+    yield engine
+    engine.dispose()
+
+
+def store(engine: Engine, **next_offsets: int) -> dict[str, Partition]:
+    """Store a next offset for partition 0 of each topic."""
+    at = {topic: Partition(topic, 0) for topic in next_offsets}
+    with engine.begin() as connection:
+        offsets.advance(connection, GROUP, {at[t]: Move(None, n) for t, n in next_offsets.items()}, NOW)
+    return at
+
+
+def stored(engine: Engine) -> dict[str, int]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(consumer_offsets.c.topic, consumer_offsets.c.next_offset))
+        return {row.topic: row.next_offset for row in rows}
+
+
+def recorded(engine: Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(select(offset_gaps).order_by(offset_gaps.c.detected_at, offset_gaps.c.topic)))
+
+
+def record(engine: Engine, *found: Gap, at: datetime = NOW, worker: str = "w1") -> dict[Partition, Move]:
+    with engine.begin() as connection:
+        return gaps.record(connection, GROUP, found, at, worker)
+
+
+def test_both_kinds_are_recorded_with_the_move_past_them(engine: Engine) -> None:
+    at = store(engine, cut=100, anew=100)
+    moves = record(engine, Gap(at["cut"], 100, 512), Gap(at["anew"], 100, 0))
+    assert moves == {at["cut"]: Move(100, 512), at["anew"]: Move(100, 0)}
+    assert stored(engine) == {"cut": 512, "anew": 0}
+    anew, cut = recorded(engine)
+    assert (cut.kind, cut.stored_offset, cut.resumed_offset, cut.lost) == ("expired", 100, 512, 412)
+    assert (anew.kind, anew.stored_offset, anew.resumed_offset, anew.lost) == ("reset", 100, 0, 0)
+    assert (cut.group_id, cut.partition, cut.worker_id, cut.detected_at, cut.seen_at) == (GROUP, 0, "w1", NOW, None)
+
+
+def test_a_crash_before_the_commit_leaves_neither_record_nor_move(engine: Engine) -> None:
+    at = store(engine, cut=100)
+    with engine.connect() as connection:
+        gaps.record(connection, GROUP, [Gap(at["cut"], 100, 512)], NOW, "w1")
+        connection.rollback()
+    assert (recorded(engine), stored(engine)) == ([], {"cut": 100})
+
+
+def test_of_two_workers_or_attempts_one_records_a_gap(engine: Engine) -> None:
+    at = store(engine, cut=100, other=7)
+    record(engine, Gap(at["cut"], 100, 512))
+    for worker in ("w1", "w2"):
+        with pytest.raises(StaleWriteError):
+            record(engine, Gap(at["cut"], 100, 512), Gap(at["other"], 7, 9), at=NOW + timedelta(1), worker=worker)
+    assert [(row.topic, row.worker_id) for row in recorded(engine)] == [("cut", "w1")]
+    assert stored(engine) == {"cut": 512, "other": 7}
+
+
+def test_the_same_offsets_may_be_missing_again_later(engine: Engine) -> None:
+    """A topic made anew twice: both times it had been read to the same offset."""
+    at = store(engine, anew=100)
+    for day in range(2):
+        record(engine, Gap(at["anew"], 100, 0), at=NOW + timedelta(day))
+        with engine.begin() as connection:
+            offsets.advance(connection, GROUP, {at["anew"]: Move(0, 100)}, NOW)
+    assert len(recorded(engine)) == 2
+
+
+def _summary(topic: str, first_offset: int, rows: int) -> dict[str, Any]:
+    return {
+        "slot_start": NOW,
+        "model_version": "v1",
+        "modality": "fused",
+        "topic": topic,
+        "partition": 0,
+        "first_offset": first_offset,
+        "slot_seconds": 60,
+        "worker_id": "w1",
+        "encoder_fingerprint": "e",
+        "counts": {"rows": rows},
+        "bins": b"",
+        "updated_at": NOW,
+    }
+
+
+def _letter(topic: str, offset: int, code: str) -> dict[str, Any]:
+    return {"topic": topic, "partition": 0, "offset": offset, "error_code": code, "error_detail": ""}
+
+
+def test_what_a_reset_log_left_is_kept_beside_what_the_new_one_brings(engine: Engine) -> None:
+    """A new log has the old one's offsets again, also twice within a slot: nothing may take another's place."""
+    at = store(engine, anew=100, other=100)
+    with engine.begin() as connection:
+        connection.execute(insert(summaries), [_summary("other", 0, 1), _summary("other", 50, 1)])
+        connection.execute(insert(dead_letters), [_letter("other", 3, "other")])
+    for life in range(3):
+        with engine.begin() as connection:
+            connection.execute(insert(summaries), [_summary("anew", 0, 50), _summary("anew", 50, 50)])
+            connection.execute(insert(dead_letters), [_letter("anew", offset, f"life {life}") for offset in (3, 99)])
+        record(engine, Gap(at["anew"], 100, 0), at=NOW + timedelta(minutes=life))
+        with engine.begin() as connection:
+            offsets.advance(connection, GROUP, {at["anew"]: Move(0, 100)}, NOW)
+    with engine.connect() as connection:
+        kept = connection.execute(select(summaries.c.first_offset, summaries.c.counts, summaries.c.topic)).all()
+        letters = connection.execute(select(dead_letters.c.offset, dead_letters.c.error_code)).all()
+    ours = [(offset, counts["rows"]) for offset, counts, topic in kept if topic == "anew"]
+    assert sum(rows for _, rows in ours) == 300
+    assert all(offset < 0 for offset, _ in ours)
+    assert sorted(offset for offset, _, topic in kept if topic == "other") == [0, 50]
+    assert sorted(code for _, code in letters) == sorted([*(f"life {n}" for n in range(3) for _ in range(2)), "other"])
+    assert [offset for offset, code in letters if code == "other"] == [3]
+    assert sum(offset < 0 for offset, _ in letters) == 6
+
+
+def test_of_a_log_cut_short_only_what_is_read_again_is_renumbered(engine: Engine) -> None:
+    at = store(engine, anew=100)
+    with engine.begin() as connection:
+        connection.execute(insert(dead_letters), [_letter("anew", offset, "bad") for offset in (3, 92)])
+    record(engine, Gap(at["anew"], 100, 90))
+    with engine.connect() as connection:
+        assert sorted(connection.scalars(select(dead_letters.c.offset))) == [-1, 3]
+
+
+def _put(broker: str, topic: str, n: int) -> None:
+    with producer(broker) as send:
+        for number in range(n):
+            send(topic, {"n": number}, partition=0)
+
+
+def _read(consumer: GroupConsumer, engine: Engine, n: int) -> list[Record]:
+    """Sync as a worker does, then n records; each round's offsets are stored."""
+    got: list[Record] = []
+
+    def step() -> bool:
+        if consumer.unsynced:
+            with engine.begin() as connection:
+                found = consumer.sync(lambda partitions: offsets.read(connection, GROUP, partitions))
+                moves = gaps.record(
+                    connection, GROUP, [Gap(g.partition, g.stored, g.resumed) for g in found], NOW, "w1"
+                )
+            consumer.moved(moves)
+        records = consumer.poll(0.2, 100)
+        moves = consumer.moves(records)
+        with engine.begin() as connection:
+            offsets.advance(connection, GROUP, moves, NOW)
+        consumer.moved(moves)
+        got.extend(records)
+        return len(got) >= n
+
+    wait_until(step, 60, "the records did not come")
+    return got
+
+
+def test_a_topic_made_anew_while_nobody_read_is_read_from_its_beginning(engine: Engine, broker: str) -> None:
+    topic = "gaps.anew"
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    try:
+        admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+        for life, n in enumerate((5, 3)):
+            _put(broker, topic, n)
+            consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, f"life-{life}", 300)
+            try:
+                records = _read(consumer, engine, n)
+            finally:
+                consumer.close()
+            assert [record.offset for record in records] == list(range(n))
+            assert stored(engine) == {topic: n}
+            if life == 0:
+                admin.delete_topics([topic])
+                admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    finally:
+        admin.close()
+    (row,) = recorded(engine)
+    assert (row.kind, row.stored_offset, row.resumed_offset, row.lost) == ("reset", 5, 0, 0)
