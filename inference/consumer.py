@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +15,7 @@ from kafka.errors import KafkaError
 from kafka.net.selector import KernelEvent
 
 from inference import log
+from inference.gaps import Gap
 from inference.offsets import Move
 from inference.record import Partition, Record, next_offsets
 from inference.request import MAX_MESSAGE_BYTES
@@ -24,15 +24,6 @@ _log = logging.getLogger(__name__)
 ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
 # Partitions are given up once what was read of them is written, but no later than this: others wait for them.
 HANDOVER_SECONDS = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stored offset that the log does not have (any more): reading goes on at `resumed`."""
-
-    partition: Partition
-    stored: int
-    resumed: int
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the library ships no types

@@ -88,9 +88,9 @@ def quality(card: ModelCard, row: Row) -> Mapping[str, Vector]:
     return {} if card.raw else {name: prepared.quality for name, prepared in row.items()}
 
 
-def _attended(attention: np.ndarray[tuple[int, ...], np.dtype[np.float16]]) -> np.ndarray[
-    tuple[int, ...], np.dtype[np.float16]
-]:
+def _attended(
+    attention: np.ndarray[tuple[int, ...], np.dtype[np.float16]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
     """(queries, keys) without the last keys that nothing attends to: padding for the sake of batch-mates."""
     used = np.flatnonzero(attention.any(axis=0))
     return attention[:, : used[-1] + 1 if len(used) else 0]

@@ -28,7 +28,7 @@ from inference.stages.forward import AnswerStage, BatchStage
 from inference.stages.open import OpenStage
 from inference.stages.parcel import Answered, Batch, Polled
 from inference.stages.write import WriteStage
-from inference.worker import Worker
+from inference.worker import RecordGaps, Worker
 
 # One batch is computed and one waits: the model never idles, and what is added to latency stays one batch.
 BATCHES_WAITING = 1
@@ -38,6 +38,7 @@ def build(
     settings: WorkerSettings,
     *,
     read_offsets: ReadOffsets,
+    record_gaps: RecordGaps,
     publisher: Publisher,
     recorder: Recorder,
     holder: ModelHolder,
@@ -63,6 +64,7 @@ def build(
     return Worker(
         consumer=consumer,
         read_offsets=read_offsets,
+        record_gaps=record_gaps,
         serving=lambda: holder.serving,
         opening=OpenStage(
             _opener(settings, hasher, cache),

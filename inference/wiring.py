@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import health, log, offsets, registry, request_wiring, topics
+from inference import gaps, health, log, offsets, registry, request_wiring, topics
 from inference.consumer import GroupConsumer
 from inference.errors import StoppingError
 from inference.feedback import FeedbackLoop
+from inference.gaps import Gap
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.observe import Observer
+from inference.offsets import Move
 from inference.publisher import Publisher
 from inference.record import Partition
 from inference.recorder import Recorder
@@ -27,7 +30,7 @@ from inference.serving import ChampionWatcher, ModelHolder, Serving, load
 from inference.settings import WorkerSettings
 from inference.summarise import WindowSummaries
 from inference.telemetry import Metrics
-from inference.worker import Worker
+from inference.worker import RecordGaps, Worker
 from migrations.connect import connect, require_revision, unreachable
 
 _log = logging.getLogger(__name__)
@@ -132,6 +135,7 @@ class WorkerProgram:
         return request_wiring.build(
             self._settings,
             read_offsets=_offset_reader(engine, self._settings.consumer_group),
+            record_gaps=_gap_recorder(engine, self._settings.consumer_group, self._settings.worker_id),
             publisher=publisher,
             recorder=Recorder(engine, self._settings.consumer_group, self._hasher.key_id, summaries),
             holder=holder,
@@ -201,3 +205,11 @@ def _offset_reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]]
             return offsets.read(connection, group, partitions)
 
     return read
+
+
+def _gap_recorder(engine: Engine, group: str, worker_id: str) -> RecordGaps:
+    def record(found: Sequence[Gap]) -> Mapping[Partition, Move]:
+        with engine.begin() as connection:
+            return gaps.record(connection, group, found, datetime.now(UTC), worker_id)
+
+    return record

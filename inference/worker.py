@@ -12,16 +12,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from kafka.errors import KafkaError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from inference import log
-from inference.consumer import GroupConsumer
+from inference.consumer import GroupConsumer, ReadOffsets
+from inference.errors import StaleWriteError
+from inference.gaps import Gap
 from inference.inflight import InFlight
 from inference.observe import Observer
+from inference.offsets import Move
 from inference.record import Partition
 from inference.retry import Stop, until_done
 from inference.serving import Serving
@@ -36,7 +39,7 @@ BLOCKED_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 POLL_RECORDS = 1000
 Result = TypeVar("Result")
-ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
+RecordGaps = Callable[[Sequence[Gap]], Mapping[Partition, Move]]
 
 
 class Worker:
@@ -47,6 +50,7 @@ class Worker:
         *,
         consumer: GroupConsumer,
         read_offsets: ReadOffsets,
+        record_gaps: RecordGaps,
         serving: Callable[[], Serving],
         opening: OpenStage,
         batches: BatchStage,
@@ -60,6 +64,7 @@ class Worker:
         """`serving` tells the model to use from now on; `abandon` frees every stage that waits for another."""
         self._consumer = consumer
         self._read_offsets = read_offsets
+        self._record_gaps = record_gaps
         self._serving = serving
         self._opening = opening
         self._write = write
@@ -145,6 +150,14 @@ class Worker:
     def _sync(self) -> None:
         gaps = self._until_done(lambda: self._consumer.sync(self._read_offsets), "reading offsets", SQLAlchemyError)
         self._observer.rebalanced()
+        if not gaps:
+            return
+        try:
+            moves = self._until_done(lambda: self._record_gaps(gaps), "recording gaps", DBAPIError)
+        except StaleWriteError:
+            self._consumer.resync()  # another worker was faster
+            return
+        self._consumer.stored(moves)
         for gap in gaps:
             self._observer.gap(gap)
 

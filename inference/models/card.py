@@ -20,7 +20,12 @@ from tokenizers import Tokenizer
 from inference.modalities.base import UNREAD, Prepared, modalities
 from inference.models.preprocess import ImageSettings, Preprocessor
 
-CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
+CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 PROCESSOR, CARD, MANIFEST = "preprocessor_config.json", "checkpoint.json", "manifest.json"
 FORMAT_VERSION = 1
 FUSED = "fused"
@@ -162,7 +167,7 @@ def _preprocessor(folder: Path) -> Preprocessor:
 def _tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  # the library raises plain Exception
+    except Exception as error:  # the library raises plain Exception
         raise CheckpointError(f"{path}: expected a tokenizer: {error}") from error
 
 
