@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from demo.captions import SIDES
 from demo.scenes import COLOURS, SHAPES, SIDE, Claim, Scene
-from inference.models.cross_attention import CrossAttentionFusion, Encoded
+from inference.models.base import Encoded
+from inference.models.cross_attention import CrossAttentionFusion
 
 PATCH = 16
 IGNORE = -100

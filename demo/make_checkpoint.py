@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,10 +19,13 @@ from demo.examples import example_stream, labelled
 from demo.grounding import WordRoles, attribute_losses, contrastive_loss, patch_targets
 from demo.scenes import SIDE, Claim, Scene, draw_scene
 from demo.tokenizer import VOCABULARY, build_tokenizer
-from inference.models.base import ModalityBatch
+from inference.collate import collate
+from inference.modalities.base import UNREAD, Prepared
+from inference.models.base import Encoded, ModalityBatch
 from inference.models.checkpoint import save_checkpoint, write_manifest
-from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion, Encoded
+from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion
 from inference.models.preprocess import ImageSettings, Preprocessor
+from inference.models.tensors import Loader
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, targets
 from inference.training.evaluate import Evaluation, evaluate, predict_logits
@@ -78,6 +81,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.scenes = scenes
         self.preprocessor = Preprocessor(image_settings(), tokenizer, MAX_TOKENS)
+        self.loader = Loader(image_settings(), torch.device("cpu"))
         self.roles = WordRoles(tokenizer)
         self.patches = torch.from_numpy(np.stack([patch_targets(s) for s in scenes], axis=1))
         self.model = CrossAttentionFusion(model_config())
@@ -108,13 +112,12 @@ class Trainer:
         return self.model
 
     def _loss(self, picked: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
-        pixels = self.preprocessor.images([self.scenes[i].image for i in picked])
         claims, captions = self._captions(picked)
-        texts = self.preprocessor.texts(captions)
+        pictures = self._batch("image", [self.preprocessor.picture(self.scenes[i].image) for i in picked])
+        texts = self._batch("text", [self.preprocessor.caption(caption) for caption in captions])
         rows, classes = len(picked), len(Label)
-        image = self.model.encode_image(ModalityBatch({"pixel_values": pixels}, torch.ones(rows).bool()))
-        text = self.model.encode_text(ModalityBatch(texts, torch.ones(rows * classes).bool()))
-        output = self.model.fuse(*self._drop(image, text, classes))
+        image, text = self.model.encode_image(pictures), self.model.encode_text(texts)
+        output = self.model.fuse(self._drop(image, text, classes))
         labels = torch.arange(classes).repeat(rows)
         loss = functional.cross_entropy(output.logits, labels)
         for name, modality in (("image", image), ("text", text)):
@@ -122,7 +125,7 @@ class Trainer:
             pooled = modality.pooled.detach()
             pooled = pooled.repeat_interleave(classes, dim=0) if name == "image" else pooled
             loss = loss + HELPER_WEIGHTS["unimodal"] * functional.cross_entropy(head(pooled), labels)
-        words = self.roles.targets(texts["input_ids"], claims)
+        words = self.roles.targets(texts.tensors["input_ids"], claims)
         for name, tokens, wanted in (
             ("patches", image.tokens[:, 1:], self.patches[:, picked]),
             ("words", text.tokens, words),
@@ -133,6 +136,10 @@ class Trainer:
         positives = torch.arange(rows) * classes + Label.CONSISTENT
         return loss + HELPER_WEIGHTS["contrastive"] * contrastive_loss(image, text, positives)
 
+    def _batch(self, modality: str, inputs: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> ModalityBatch:
+        rows = [{modality: Prepared(each, UNREAD.quality)} for each in inputs]
+        return self.loader(collate(rows, rows[0]))[modality]
+
     def _captions(self, picked: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[list[Claim], list[str]]:
         claims, captions = [], []
         for i in picked:
@@ -142,15 +149,15 @@ class Trainer:
                 captions.append(write_caption(self.rng, claim, label))
         return claims, captions
 
-    def _drop(self, image: Encoded, text: Encoded, repeats: int) -> tuple[Encoded, Encoded]:
+    def _drop(self, image: Encoded, text: Encoded, repeats: int) -> dict[str, Encoded]:
         """Pair each picture with its captions and take one modality away from some rows."""
         image = Encoded(*(t.repeat_interleave(repeats, dim=0) for t in (image.tokens, image.mask, image.pooled)))
         fate = torch.from_numpy(self.rng.random(len(text.mask)))
         drop = self.recipe.drop
-        return (
-            self.model.mask_missing("image", image, fate >= drop),
-            self.model.mask_missing("text", text, (fate < drop) | (fate >= 2 * drop)),
-        )
+        return {
+            "image": self.model.mask_missing("image", image, fate >= drop),
+            "text": self.model.mask_missing("text", text, (fate < drop) | (fate >= 2 * drop)),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ from kafka.errors import KafkaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference import log
-from inference.models.checkpoint import CheckpointError
+from inference.models.card import CheckpointError
 from inference.settings import ModelSettings, TrainerSettings, WorkerSettings
-from inference.trainer_wiring import TrainerProgram
 from inference.wiring import WorkerProgram
 from migrations.connect import SchemaTooOldError
 from migrations.settings import PREFIX, SettingsError
@@ -58,6 +57,8 @@ def worker() -> None:
 @app.command()
 def trainer() -> None:
     """Wait for retrain jobs and work on them; until SIGTERM or Ctrl-C, which lets the job in hand go."""
+    from inference.trainer_wiring import TrainerProgram  # torch, which the worker's front must not hold
+
     settings = _settings(TrainerSettings)
     log.configure(settings.log_level)
     program = TrainerProgram(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inference.collate import Row
 from inference.errors import Code
@@ -21,10 +22,10 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
     `preprocess_ms` is 0: the caller knows when it prepared what.
     """
     choices = output.probabilities.argmax(axis=1)
-    finite = np.isfinite(output.probabilities).all(axis=1)
+    finite = np.asarray(np.isfinite(output.probabilities).all(axis=1))
     for name, vectors in output.embeddings.items():
         unused = np.array([name != FUSED and name not in row for row in rows], np.bool_)
-        finite &= unused | np.isfinite(vectors).all(axis=1)
+        finite = finite & (unused | np.isfinite(vectors).all(axis=1))
     made = []
     for index, row in enumerate(rows):
         if not finite[index]:
@@ -88,9 +89,7 @@ def quality(card: ModelCard, row: Row) -> Mapping[str, Vector]:
     return {} if card.raw else {name: prepared.quality for name, prepared in row.items()}
 
 
-def _attended(
-    attention: np.ndarray[tuple[int, ...], np.dtype[np.float16]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+def _attended(attention: NDArray[np.float16]) -> NDArray[np.float16]:
     """(queries, keys) without the last keys that nothing attends to: padding for the sake of batch-mates."""
     used = np.flatnonzero(attention.any(axis=0))
     return attention[:, : used[-1] + 1 if len(used) else 0]

@@ -23,7 +23,8 @@ class Prediction:
 
     `probabilities` is (C,) float32 in the order of `classes`. `embeddings` maps each present modality and
     `fused` to a (d,) vector, `quality` each present modality to its (Q,) statistics. Milliseconds are those of the
-    whole batch: a request waits for its batch-mates.
+    whole batch: a request waits for its batch-mates. `attention` (queries, keys) is there where the worker asks for it
+    and the request was fused.
     """
 
     model_version: str
@@ -39,6 +40,7 @@ class Prediction:
     preprocess_ms: float
     encode_ms: float
     fuse_ms: float
+    attention: NDArray[np.float16] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

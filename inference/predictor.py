@@ -1,50 +1,55 @@
-"""From decoded requests to predictions: one forward pass a batch, each row checked before it becomes a probability."""
+"""Runs a loaded checkpoint: one forward pass a batch, with its times, precision and cascade."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from inference.errors import Code
-from inference.modalities.base import Modality, Prepared, Preprocessing
-from inference.models.base import FusionOutput, ModalityBatch
-from inference.outcome import Prediction, Vector
+from inference.collate import collate
+from inference.modalities.base import Prepared
+from inference.model_io import Dtype, ModelInput, ModelOutput
+from inference.models.base import Encoded, FusionModel, FusionOutput, ModalityBatch, StagedModel
+from inference.models.preprocess import ImageSettings
+from inference.models.tensors import Loader, Staged
 
 FUSED = "fused"
 
 
-class ServableModel(Protocol):
+class Runnable(Protocol):
     """The parts of a checkpoint that the predictor needs; `inference.models.checkpoint.Checkpoint` has them."""
 
     @property
     def model(self) -> nn.Module:
-        """A fusion model in eval mode."""
+        """A fusion model in eval mode, float32, on the predictor's device."""
         ...
 
     @property
-    def preprocessor(self) -> Preprocessing:
-        """Its preprocessing."""
+    def encoders(self) -> Mapping[str, str]:
+        """The names of its encoder submodules, by modality."""
         ...
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
+    def image(self) -> ImageSettings | None:
+        """How pixels are scaled."""
+        ...
+
+    @property
+    def blanks(self) -> Mapping[str, Prepared]:
+        """A prepared blank value of each modality."""
         ...
 
     @property
     def temperature(self) -> float:
         """What the logits are divided by before softmax."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """The version's name."""
         ...
 
 
@@ -57,182 +62,195 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """B rows before they leave the device; `skipped` (B,), or None where every row was fused."""
+
+    probabilities: Tensor
+    embeddings: Mapping[str, Tensor]
+    heads: Mapping[str, Tensor]
+    skipped: Tensor | None
+    attention: Tensor | None
+
+
 class Predictor:
-    """Runs one checkpoint. Not for several threads at once."""
+    """Runs one checkpoint. `stage` may be called by another thread than `run`; neither by several at once."""
 
     def __init__(
         self,
-        checkpoint: ServableModel,
-        modalities: Mapping[str, Modality],
-        encoders: Mapping[str, str],
+        checkpoint: Runnable,
         device: torch.device,
+        *,
+        dtype: Dtype = "float32",
+        compile: bool = False,
+        cascade_threshold: float | None = None,
+        attention: bool = False,
     ) -> None:
-        """`encoders` maps the model's modalities to the names of their encoder submodules, whose time is taken."""
-        self.checkpoint = checkpoint
-        self.modalities = {name: modalities[name] for name in sorted(encoders)}
-        self._device = device
-        self._watch = _EncoderWatch(
-            [checkpoint.model.get_submodule(name.rstrip(".")) for name in encoders.values()], device
-        )
+        """`dtype` bfloat16 casts the encoders' weights, which hold nearly all of the work and of the memory.
+
+        What joins and judges stays float32: bfloat16 logits would round probabilities in their second digit, and
+        autocast, the other way, would convert the float32 weights again in every pass.
+
+        Raises RuntimeError where `compile` finds no compiler, ValueError where the model cannot do the cascade.
+        """
+        self._checkpoint = checkpoint
+        self.device = device
+        self._threshold = cascade_threshold
+        self._attention = attention
+        self._loader = Loader(checkpoint.image, device)
+        self._staged = isinstance(checkpoint.model, StagedModel)
+        if cascade_threshold is not None and not self._staged:
+            raise ValueError("the cascade needs a family with encode, heads and fuse")
+        encoders = [checkpoint.model.get_submodule(prefix.rstrip(".")) for prefix in checkpoint.encoders.values()]
+        if dtype == "bfloat16":
+            torch.set_float32_matmul_precision("high")  # what stays float32 may use the tensor cores
+            for encoder in encoders:
+                encoder.to(torch.bfloat16)
+        if compile:
+            _require_compiler(device)
+            for encoder in encoders:
+                encoder.compile(dynamic=True)
 
     def warm_up(self) -> None:
-        """Run one request of every presence pattern, so that the first real one waits for nothing.
+        """Run blanks in every presence pattern, together and alone, so that the first request waits for nothing.
 
         Raises RuntimeError where the model cannot run or answers a blank input with NaN.
         """
-        blank = {name: modality.blank for name, modality in self.modalities.items()}
-        patterns = [blank, *({name: value} for name, value in blank.items())]
-        for prediction in self.predict(patterns):
-            if prediction.error is not None:
-                raise RuntimeError(f"the model failed on a blank input: {prediction.error}")
+        blanks = self._checkpoint.blanks
+        names = sorted(blanks)
+        patterns = [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
+        rows = [{name: blanks[name] for name in chosen} for chosen in patterns]
+        for batch in (rows, rows[:1]):
+            output = self.run(collate(batch, blanks))
+            if not all(np.isfinite(array).all() for array in (output.probabilities, *output.embeddings.values())):
+                raise RuntimeError("the model failed on a blank input: its output is not finite")
 
-    def predict(self, inputs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """Predict N requests, each a mapping from its present modalities (one at least) to their decoded values.
+    def allocate(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Memory (size,) for a batch's arrays, the kind from which the device copies fastest."""
+        return self._loader.allocate(size)
 
-        A batch that the device cannot run (out of memory, for one) is split until the request that cannot be run
-        stands alone; that one becomes an error, not an exception.
-        """
-        if not inputs:
-            return []
-        started = time.perf_counter()
-        batch, quality = self._prepare(inputs)
-        preprocess_ms = (time.perf_counter() - started) * 1000
-        try:
-            output, encode_ms, fuse_ms = self._forward(batch)
-        except RuntimeError:  # torch's class for whatever a device refuses
-            if len(inputs) > 1:
-                half = len(inputs) // 2
-                return self.predict(inputs[:half]) + self.predict(inputs[half:])
-            return [self._failed(inputs[0], Code.MODEL_FAILED, quality[0], (preprocess_ms, 0.0, 0.0))]
-        return self._judge(inputs, output, quality, (preprocess_ms, encode_ms, fuse_ms))
+    def stage(self, batch: ModelInput) -> Staged:
+        """Start copying a batch to the device."""
+        return self._loader.stage(batch)
 
-    def _prepare(self, inputs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, ModalityBatch], list[dict[str, Vector]]]:
-        batch = {}
-        quality: list[dict[str, Vector]] = [{} for _ in inputs]
-        for name, modality in self.modalities.items():
-            rows = [index for index, values in enumerate(inputs) if name in values]
-            values = [inputs[index][name] for index in rows] or [modality.blank]
-            prepared = modality.prepare(values, self.checkpoint.preprocessor)
-            for index, statistics in zip(rows, prepared.quality, strict=False):
-                quality[index][name] = statistics
-            batch[name] = self._scatter(prepared, rows, len(inputs))
-        return batch, quality
+    def recover(self) -> None:
+        """Make ready for the next batch after `run` raised. Raises RuntimeError where the device is past help."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            torch.cuda.empty_cache()
 
-    def _scatter(self, prepared: Prepared, rows: list[int], n: int) -> ModalityBatch:
-        present = torch.zeros(n, dtype=torch.bool)
-        present[rows] = True
-        tensors = {}
-        for name, tensor in prepared.tensors.items():
-            if len(rows) == n:
-                tensors[name] = tensor.to(self._device)
-                continue
-            full = tensor.new_zeros((n, *tensor.shape[1:]))
-            if rows:
-                full[rows] = tensor
-            tensors[name] = full.to(self._device)
-        return ModalityBatch(tensors, present.to(self._device))
-
-    def _forward(self, batch: Mapping[str, ModalityBatch]) -> tuple[FusionOutput, float, float]:
-        """The output on the CPU, and milliseconds in the encoders and in all that follows them."""
-        self._watch.reset()
-        started = time.perf_counter()
+    def run(self, batch: ModelInput | Staged) -> ModelOutput:
+        """One forward pass. Raises whatever the model or its device raises, RuntimeError for want of memory."""
+        staged = batch if isinstance(batch, Staged) else self.stage(batch)
+        present = staged.arrays.present
+        clock = _Clock(self.device)
         with torch.inference_mode():
-            output: FusionOutput = self.checkpoint.model(batch)
-            output = FusionOutput(
-                logits=output.logits.float().cpu(),
-                embeddings={name: rows.float().cpu() for name, rows in output.embeddings.items()},
-                unimodal_logits={name: rows.float().cpu() for name, rows in output.unimodal_logits.items()},
-            )
-        total = (time.perf_counter() - started) * 1000
-        encode = min(self._watch.milliseconds(), total)
-        return output, encode, total - encode
+            inputs = self._loader.finish(staged)
+            clock.mark()
+            result = self._forward(inputs, clock)
+            clock.mark()
+            probabilities = result.probabilities.float().cpu().numpy()
+            skipped = np.zeros(len(probabilities), np.bool_) if result.skipped is None else _numpy(result.skipped)
+            agreement = _agreement(probabilities, {k: _numpy(v) for k, v in result.heads.items()}, present)
+            output = {name: _numpy(rows.float()) for name, rows in result.embeddings.items()}
+            attention = None if result.attention is None else _numpy(result.attention.half())
+        encode_ms, fuse_ms = clock.milliseconds()
+        return ModelOutput(probabilities, output, agreement, skipped, encode_ms, fuse_ms, attention)
 
-    def _judge(
-        self,
-        inputs: Sequence[Mapping[str, Any]],
-        output: FusionOutput,
-        quality: list[dict[str, Vector]],
-        times: tuple[float, float, float],
-    ) -> list[Prediction]:
-        probabilities = torch.softmax(output.logits / self.checkpoint.temperature, dim=-1).numpy()
-        choices = probabilities.argmax(axis=1)
-        agreement = _agreement(output, choices)
-        embeddings = {name: rows.numpy() for name, rows in output.embeddings.items()}
-        predictions = []
-        for index, values in enumerate(inputs):
-            row = {name: vectors[index] for name, vectors in embeddings.items() if name in values or name == FUSED}
-            finite = np.isfinite(probabilities[index]).all() and all(np.isfinite(v).all() for v in row.values())
-            if not finite:
-                predictions.append(self._failed(values, Code.MODEL_NOT_FINITE, quality[index], times))
-                continue
-            choice = int(choices[index])
-            route = self._route(values)
-            predictions.append(
-                Prediction(
-                    model_version=self.checkpoint.version,
-                    classes=self.checkpoint.labels,
-                    route=route,
-                    error=None,
-                    label=self.checkpoint.labels[choice],
-                    confidence=float(probabilities[index, choice]),
-                    probabilities=probabilities[index],
-                    agreement=bool(agreement[index]) if route == FUSED and agreement is not None else None,
-                    embeddings=row,
-                    quality=quality[index],
-                    preprocess_ms=times[0],
-                    encode_ms=times[1],
-                    fuse_ms=times[2],
-                )
-            )
-        return predictions
+    def _forward(self, batch: Mapping[str, ModalityBatch], clock: _Clock) -> _Forward:
+        if not self._staged:
+            output = cast(FusionModel, self._checkpoint.model)(batch, with_attention=self._attention)
+            clock.mark()
+            return self._fused(output)
+        model = cast(StagedModel, self._checkpoint.model)
+        encoded = model.encode(batch)
+        clock.mark()
+        if self._threshold is None:
+            return self._fused(model.fuse(encoded, with_attention=self._attention))
+        complete = torch.stack([each.present for each in batch.values()]).all(0)
+        return self._cascade(model, encoded, complete, self._threshold)
 
-    def _failed(
-        self,
-        values: Mapping[str, Any],
-        code: Code,
-        quality: Mapping[str, Vector],
-        times: tuple[float, float, float],
-    ) -> Prediction:
-        version, classes = self.checkpoint.version, self.checkpoint.labels
-        return Prediction(version, classes, self._route(values), code, None, None, None, None, {}, quality, *times)
+    def _fused(self, output: FusionOutput) -> _Forward:
+        probabilities = torch.softmax(output.logits.float() / self._checkpoint.temperature, dim=-1)
+        return _Forward(probabilities, output.embeddings, output.unimodal_logits, None, output.attention)
 
-    def _route(self, values: Mapping[str, Any]) -> str:
-        present = [name for name in self.modalities if name in values]
-        return FUSED if len(present) == len(self.modalities) else "fallback:" + "+".join(present)
+    def _cascade(
+        self, model: StagedModel, encoded: Mapping[str, Encoded], complete: Tensor, threshold: float
+    ) -> _Forward:
+        """Fuse only the rows whose heads disagree, or one of whose heads is not sure, or that lack a modality.
+
+        Sure means that the softmax of the head's own logits, at temperature 1, is above the threshold: the
+        checkpoint's temperature was fitted for the fused logits only. The others get the mean of the heads' softmaxes.
+        """
+        heads = model.heads(encoded)
+        softmaxes = torch.stack([logits.float().softmax(-1) for logits in heads.values()])
+        confidence, choices = softmaxes.max(-1)
+        skipped = complete & (choices == choices[0]).all(0) & (confidence > threshold).all(0)
+        probabilities = softmaxes.mean(0)
+        embeddings = {name: each.pooled for name, each in encoded.items()}
+        rest = (~skipped).nonzero()[:, 0]
+        if len(rest) == 0:
+            return _Forward(probabilities, embeddings, heads, skipped, None)
+        chosen = encoded if len(rest) == len(skipped) else {name: each.rows(rest) for name, each in encoded.items()}
+        fused = self._fused(model.fuse(chosen, with_attention=self._attention))
+        probabilities[rest] = fused.probabilities
+        embeddings |= {
+            name: _scattered(rows, rest, len(skipped)) for name, rows in fused.embeddings.items() if name not in encoded
+        }
+        attention = None if fused.attention is None else _scattered(fused.attention, rest, len(skipped))
+        return _Forward(probabilities, embeddings, heads, skipped, attention)
 
 
-def _agreement(output: FusionOutput, choices: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-    """(B,) whether every unimodal head's class is the fused one; None where the family has no such heads."""
-    if not output.unimodal_logits:
-        return None
-    heads = np.stack([logits.argmax(dim=-1).numpy() for logits in output.unimodal_logits.values()])
-    same: NDArray[np.bool_] = (heads == choices).all(axis=0)
-    return same
+class _Clock:
+    """Marks points of a forward pass; on CUDA with events, so that nothing waits for the measurement."""
 
-
-class _EncoderWatch:
-    """Adds up the time spent in encoder modules, on CUDA with events so that nothing waits for the measurement."""
-
-    def __init__(self, encoders: Sequence[nn.Module], device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._marks: list[Any] = []
-        for encoder in encoders:
-            encoder.register_forward_pre_hook(lambda *_: self._mark())
-            encoder.register_forward_hook(lambda *_: self._mark())
 
-    def reset(self) -> None:
-        self._marks = []
-
-    def _mark(self) -> None:
-        if not self._cuda:
-            self._marks.append(time.perf_counter())
-            return
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self._marks.append(event)
-
-    def milliseconds(self) -> float:
-        pairs = zip(self._marks[::2], self._marks[1::2], strict=False)
+    def mark(self) -> None:
         if self._cuda:
-            return sum(float(begin.elapsed_time(end)) for begin, end in pairs)
-        return float(sum((end - begin) * 1000 for begin, end in pairs))
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
+
+    def milliseconds(self) -> tuple[float, float]:
+        """Between the first and second mark, and between the second and third."""
+        begin, middle, end = self._marks
+        if self._cuda:
+            end.synchronize()
+            return float(begin.elapsed_time(middle)), float(middle.elapsed_time(end))
+        return (middle - begin) * 1000, (end - middle) * 1000
+
+
+def _numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
+    return cast("np.ndarray[Any, Any]", tensor.cpu().numpy())
+
+
+def _scattered(rows: Tensor, at: Tensor, count: int) -> Tensor:
+    """(count, ...) with `rows` at those places and zeros elsewhere."""
+    full = rows.new_zeros((count, *rows.shape[1:]))
+    full[at] = rows
+    return full
+
+
+def _agreement(
+    probabilities: np.ndarray[Any, Any], heads: Mapping[str, np.ndarray[Any, Any]], present: Mapping[str, Any]
+) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """(B,) as `ModelOutput` has it."""
+    if not heads:
+        return np.full(len(probabilities), -1, np.int8)
+    choices = np.stack([logits.argmax(-1) for logits in heads.values()])
+    same = (choices == probabilities.argmax(-1)).all(0).astype(np.int8)
+    complete = np.stack(list(present.values())).all(0)
+    return np.where(complete, same, np.int8(-1)).astype(np.int8)
+
+
+def _require_compiler(device: torch.device) -> None:
+    candidates: Sequence[str] = (os.environ["CXX"],) if "CXX" in os.environ else ("g++", "clang++")
+    if not any(shutil.which(name) for name in candidates):
+        raise RuntimeError(f"compile needs a C++ compiler; none of {', '.join(candidates)} is on the PATH")
+    if device.type == "cuda" and not torch.utils._triton.has_triton():
+        raise RuntimeError("compile needs triton, which torch brings on Linux, and a GPU that it supports")

@@ -6,18 +6,13 @@ import hashlib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference.baseline import Baseline
+from inference.models.card import MANIFEST, ModelCard
 from migrations.schema.monitoring import audit_log, baseline_summaries, baselines, model_aliases, model_versions
-
-if TYPE_CHECKING:  # programs that run no model have no torch
-    from transformers import PreTrainedConfig
-
-    from inference.models.checkpoint import Checkpoint
 
 CHAMPION = "champion"
 
@@ -30,38 +25,31 @@ class Champion:
     folder: Path
 
 
-def family_of(checkpoint: Checkpoint) -> str:
-    """The name of a checkpoint's fusion family."""
-    return str(cast("PreTrainedConfig", checkpoint.model.config).model_type)
-
-
 def register(
     connection: Connection,
-    checkpoint: Checkpoint,
+    card: ModelCard,
     baseline: Baseline | None,
     model: str,
     job_id: int | None = None,
 ) -> None:
     """Make a checkpoint and its baseline known. Safe to run again: what is there stays as it is."""
-    from inference.models.checkpoint import MANIFEST
-
     connection.execute(
         upsert(model_versions)
         .values(
-            version=checkpoint.version,
+            version=card.version,
             model=model,
-            family=family_of(checkpoint),
-            checkpoint=str(checkpoint.folder.resolve()),
-            manifest_sha256=hashlib.sha256((checkpoint.folder / MANIFEST).read_bytes()).hexdigest(),
-            class_names=list(checkpoint.labels),
-            modalities=sorted(checkpoint.fingerprints.keys() - {"fused"}),
-            fingerprints=dict(checkpoint.fingerprints),
+            family=card.family,
+            checkpoint=str(card.folder.resolve()),
+            manifest_sha256=hashlib.sha256((card.folder / MANIFEST).read_bytes()).hexdigest(),
+            class_names=list(card.labels),
+            modalities=list(card.modalities),
+            fingerprints=dict(card.fingerprints),
             job_id=job_id,
         )
         .on_conflict_do_nothing()
     )
     if baseline is not None:
-        register_baseline(connection, checkpoint.version, baseline, origin="checkpoint")
+        register_baseline(connection, card.version, baseline, origin="checkpoint")
 
 
 def register_baseline(connection: Connection, version: str, baseline: Baseline, origin: str) -> bool:

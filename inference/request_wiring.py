@@ -65,7 +65,7 @@ def build(
         consumer=consumer,
         read_offsets=read_offsets,
         record_gaps=record_gaps,
-        serving=lambda: holder.serving,
+        serving=lambda: holder.current,
         opening=OpenStage(
             _opener(settings, hasher, cache),
             opened,
@@ -98,7 +98,7 @@ def build(
         inflight=inflight,
         observer=observer,
         stop=stop,
-        abandon=lambda: [channel.abandon() for channel in (opened, batches, answered)],
+        channels=(opened, batches, answered),
     )
 
 

@@ -23,13 +23,13 @@ from inference.jobs import ClaimedJob
 from inference.labelled import LabelledRow, Resolved, Resolver, labelled_rows
 from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from inference.models.registry import families
 from inference.predictor import FUSED
 from inference.request import RequestParser
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, split, targets
 from inference.training.evaluate import PATTERNS, predict_logits, summarise
-from inference.training.fit import FitSettings, fit
+from inference.training.fit import fit
+from inference.training.fit_settings import FitSettings
 from inference.training.store import LocalStore
 from inference.training.validation import seal_with_baseline
 from migrations.schema.monitoring import model_versions
@@ -65,6 +65,7 @@ class RetrainSettings:
     held_out_share: float = 0.4
     replay_share: float = 0.3
     min_rows: int = 300
+    family_modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Retraining:
             folder = connection.scalar(select(model_versions.c.checkpoint).where(model_versions.c.version == version))
         if folder is None:
             raise UnknownVersionError(f"version {version} is not registered")
-        return load_checkpoint(Path(folder), self._device)
+        return load_checkpoint(Path(folder), self._device, self._settings.family_modules)
 
     def _resolve(self, job: ClaimedJob, champion: Checkpoint) -> Resolved:
         until, limit = datetime.fromisoformat(job.spec["labels_until"]), int(job.spec["max_rows"])
@@ -140,8 +141,7 @@ class Retraining:
 
     def _resolver(self, store: Path, champion: Checkpoint, hasher: Hasher | None) -> Resolver:
         known = modalities()
-        encoders = families()[registry.family_of(champion)].encoders
-        chosen = {name: known[name] for name in sorted(encoders)}
+        chosen = {name: known[name] for name in champion.card.modalities}
         parser = RequestParser({name: modality.wire for name, modality in known.items()})
         return Resolver(LocalStore(store), parser, chosen, champion.labels, hasher)
 
@@ -182,12 +182,13 @@ class Retraining:
     ) -> Checkpoint:
         # A folder of its own for each attempt: what an attempt that died left behind is in nobody's way.
         folder = self._settings.checkpoints / f"job-{job.job_id}-attempt-{job.attempt}"
-        save_checkpoint(folder, model, champion.preprocessor, champion.labels, temperature)
-        return seal_with_baseline(folder, self._device, deal.unseen, deal.training)
+        modules = self._settings.family_modules
+        save_checkpoint(folder, model, champion.preprocessor, champion.labels, temperature, modules)
+        return seal_with_baseline(folder, self._device, deal.unseen, deal.training, modules)
 
     def _register(self, candidate: Checkpoint, job: ClaimedJob) -> None:
         with self._engine.begin() as connection:
-            registry.register(connection, candidate, Baseline.load(candidate.folder), job.model, job_id=job.job_id)
+            registry.register(connection, candidate.card, Baseline.load(candidate.folder), job.model, job_id=job.job_id)
 
 
 @dataclass(slots=True)

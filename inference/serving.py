@@ -8,18 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference import log
 from inference.baseline import FILE as BASELINE_FILE
 from inference.baseline import Baseline
-from inference.modalities.base import modalities
-from inference.models.checkpoint import Checkpoint, load_checkpoint
-from inference.models.registry import families
+from inference.model_io import ModelOptions
+from inference.model_process import ModelProcess
+from inference.models.card import ModelCard, load_card
 from inference.observe import Observer
-from inference.predictor import Predictor
-from inference.registry import Champion, family_of
+from inference.registry import Champion
 from inference.retry import Stop
 
 _log = logging.getLogger(__name__)
@@ -27,28 +25,31 @@ _log = logging.getLogger(__name__)
 REFUSED_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Serving:
-    """One loaded version: its checkpoint, its baseline (None: it has none) and the predictor that runs it."""
+    """One version in use: its card, its baseline (None: it has none) and the process that runs it."""
 
-    checkpoint: Checkpoint
+    card: ModelCard
     baseline: Baseline | None
-    predictor: Predictor
+    model: ModelProcess
+
+    def close(self) -> None:
+        """End the model process, once its outstanding outputs are collected."""
+        self.model.close()
 
 
-def load(folder: Path, device: torch.device) -> Serving:
-    """Load, check and warm up the checkpoint in a folder.
+def load(folder: Path, options: ModelOptions) -> Serving:
+    """Check the checkpoint in a folder, and start a process that has loaded it and warmed it up.
 
     Raises CheckpointError, BaselineError, or RuntimeError where the model does not answer a blank input.
     """
-    checkpoint = load_checkpoint(folder, device)
-    encoders = families()[family_of(checkpoint)].encoders
-    predictor = Predictor(checkpoint, modalities(), encoders, device)
-    predictor.warm_up()
+    card = load_card(folder)
     baseline = Baseline.load(folder) if (folder / BASELINE_FILE).exists() else None
     if baseline is None:
         _log.warning("the checkpoint has no baseline: drift cannot be told", extra=log.fields(folder=str(folder)))
-    return Serving(checkpoint, baseline, predictor)
+    model = ModelProcess(folder, options)
+    model.start()
+    return Serving(card, baseline, model)
 
 
 class ModelHolder:
@@ -58,16 +59,12 @@ class ModelHolder:
         self._serving = serving
 
     @property
-    def serving(self) -> Serving:
+    def current(self) -> Serving:
         """The version in use."""
         return self._serving
 
-    def predictor(self) -> Predictor:
-        """Its predictor."""
-        return self._serving.predictor
-
     def replace(self, serving: Serving) -> None:
-        """Use another version from the next batch on."""
+        """Use another version from the next batch on. Whoever waits for the old one's outputs closes it after them."""
         self._serving = serving
 
 
@@ -108,15 +105,12 @@ class ChampionWatcher:
         except SQLAlchemyError as error:
             _log.warning("the champion cannot be read", extra=log.fields(error=type(error).__name__))
             return
-        if wanted is None or wanted.version == self._holder.serving.checkpoint.version:
+        if wanted is None or wanted.version == self._holder.current.card.version:
             return
         if time.monotonic() < self._refused.get(wanted.version, 0.0):
             return
         try:
-            serving = self._load(wanted.folder)
-            if serving.checkpoint.version != wanted.version:
-                raise ValueError(f"the folder holds version {serving.checkpoint.version}")
-            self._prepare(serving)
+            serving = self._usable(wanted)
         except Exception as error:  # noqa: BLE001  # an edge: a broken candidate must never stop the one that serves
             self._refused[wanted.version] = time.monotonic() + REFUSED_SECONDS
             self._observer.reloaded("refused")
@@ -126,3 +120,14 @@ class ChampionWatcher:
         self._holder.replace(serving)
         self._observer.reloaded("swapped")
         _log.info("champion swapped", extra=log.fields(version=wanted.version))
+
+    def _usable(self, wanted: Champion) -> Serving:
+        serving = self._load(wanted.folder)
+        try:
+            if serving.card.version != wanted.version:
+                raise ValueError(f"the folder holds version {serving.card.version}")
+            self._prepare(serving)
+        except Exception:
+            serving.close()
+            raise
+        return serving

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from inference.hashing import KEY_BYTES
 from inference.model_io import Dtype, ModelOptions
-from inference.training.fit import FitSettings
+from inference.training.fit_settings import FitSettings
 from migrations.settings import DatabaseSettings
 
 Topic = str

@@ -73,7 +73,7 @@ class WorkerProgram:
             )
             require_revision(engine)
             holder, summaries = self._models(engine)
-            stack.callback(lambda: holder.serving.close())
+            stack.callback(lambda: holder.current.close())
             self._make_topics()
             publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers")
             stack.callback(publisher.close)
@@ -110,7 +110,7 @@ class WorkerProgram:
 
     def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
         card = serving.card
-        summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline)
+        summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline, card.quality)
 
     def _make_topics(self) -> None:
         settings = self._settings

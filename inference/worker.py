@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kafka.errors import KafkaError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -28,7 +28,7 @@ from inference.offsets import Move
 from inference.record import Partition
 from inference.retry import Stop, until_done
 from inference.serving import Serving
-from inference.stages.channel import EndedError
+from inference.stages.channel import Channel, EndedError
 from inference.stages.forward import AnswerStage, BatchStage
 from inference.stages.open import OpenStage
 from inference.stages.write import WriteStage
@@ -59,9 +59,9 @@ class Worker:
         inflight: InFlight,
         observer: Observer,
         stop: Stop,
-        abandon: Callable[[], None],
+        channels: Sequence[Channel[Any]],
     ) -> None:
-        """`serving` tells the model to use from now on; `abandon` frees every stage that waits for another."""
+        """`serving` tells the model to use from now on; `channels` are those between the stages."""
         self._consumer = consumer
         self._read_offsets = read_offsets
         self._record_gaps = record_gaps
@@ -71,7 +71,7 @@ class Worker:
         self._inflight = inflight
         self._observer = observer
         self._stop = stop
-        self._abandon = abandon
+        self._channels = channels
         self._failure: BaseException | None = None
         self._looked = 0.0
         self._threads = [
@@ -119,6 +119,11 @@ class Worker:
             self._failure = self._failure or error
             self._stop.request()
             self._abandon()
+
+    def _abandon(self) -> None:
+        """Free every stage that waits for another."""
+        for channel in self._channels:
+            channel.abandon()
 
     def _step(self) -> None:
         if self._write.stale:

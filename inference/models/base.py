@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -38,6 +38,23 @@ class FusionOutput:
     attention: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One modality after its encoder, for B requests.
+
+    `tokens` (B, T, fusion size) are projected, `mask` (B, T) bool marks those that count; `pooled` (B, encoder
+    size) is the mean of the encoder's own tokens, zeros where the modality is missing.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+    def rows(self, chosen: Tensor) -> Encoded:
+        """Those of `chosen`, (K,) row numbers."""
+        return Encoded(self.tokens[chosen], self.mask[chosen], self.pooled[chosen])
+
+
 class FusionModel(Protocol):
     """A fusion family: a torch module called with one `ModalityBatch` per modality name."""
 
@@ -46,15 +63,38 @@ class FusionModel(Protocol):
         ...
 
 
+@runtime_checkable
+class StagedModel(Protocol):
+    """A fusion model whose steps can be run, and timed, one by one; the cascade needs it.
+
+    `fuse(encode(batch))` is the forward pass, and `heads(encode(batch))` its unimodal logits.
+    """
+
+    def encode(self, batch: Mapping[str, ModalityBatch]) -> dict[str, Encoded]:
+        """Every modality through its encoder; `pooled` is the modality's embedding."""
+        ...
+
+    def heads(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """Logits (B, C) of each modality by itself."""
+        ...
+
+    def fuse(self, encoded: Mapping[str, Encoded], *, with_attention: bool = False) -> FusionOutput:
+        """Join what was encoded."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One fusion architecture: the constant that each family's module exposes as `FAMILY`.
 
     `name` is the `model_type` in a checkpoint's `config.json`. `build` makes an untrained module from the parsed
-    configuration. `encoders` maps each modality to the prefix of its encoder's parameters.
+    configuration. `encoders` maps each modality to the prefix of its encoder's parameters. Those submodules are the
+    ones that are compiled, and cast to bfloat16 on demand; the rest stays float32, so a family casts what its
+    encoders give. A `raw` family is told only which modalities are present, and its checkpoints have no preprocessing.
     """
 
     name: str
     config: type[PreTrainedConfig]
     build: Callable[[PreTrainedConfig], nn.Module]
     encoders: Mapping[str, str]
+    raw: bool = False

@@ -20,12 +20,8 @@ from tokenizers import Tokenizer
 from inference.modalities.base import UNREAD, Prepared, modalities
 from inference.models.preprocess import ImageSettings, Preprocessor
 
-CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 PROCESSOR, CARD, MANIFEST = "preprocessor_config.json", "checkpoint.json", "manifest.json"
 FORMAT_VERSION = 1
 FUSED = "fused"
@@ -57,6 +53,11 @@ class ModelCard:
     blanks: Mapping[str, Prepared]
     raw: bool
     folder: Path
+
+    @property
+    def quality(self) -> dict[str, int]:
+        """How many quality statistics each modality has; a raw model's have none."""
+        return {} if self.raw else {name: len(modalities()[name].quality_names) for name in self.modalities}
 
     def prepare(self, values: Mapping[str, Any]) -> dict[str, Prepared]:
         """One request's decoded values, by modality, as the model takes them. Safe to call from several threads."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
-from inference.models.base import Family, FusionOutput, ModalityBatch
+from inference.models.base import Encoded, Family, FusionOutput, ModalityBatch
 
 
 class CrossAttentionConfig(PreTrainedConfig):
@@ -34,19 +33,6 @@ class CrossAttentionConfig(PreTrainedConfig):
     fusion_heads: int = 4
     image_stem: str = "linear"
     initializer_range: float = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One modality after its encoder, for B requests.
-
-    `tokens` (B, T, fusion size) are projected, `mask` (B, T) bool marks those that count; `pooled` (B, encoder
-    size) is the mean of the encoder's own tokens, zeros where the modality is missing.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    pooled: Tensor
 
 
 class ConvolutionalStem(nn.Module):
@@ -166,7 +152,7 @@ class CrossAttentionFusion(PreTrainedModel):
 
     def encode_image(self, image: ModalityBatch) -> Encoded:
         """Encode `pixel_values` (B, 3, H, W)."""
-        hidden = self.image_encoder(pixel_values=image.tensors["pixel_values"]).last_hidden_state
+        hidden = self.image_encoder(pixel_values=image.tensors["pixel_values"]).last_hidden_state.float()
         mask = hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
         encoded = Encoded(self.image_projection(hidden), mask, masked_mean(hidden, mask))
         return self.mask_missing("image", encoded, image.present)
@@ -177,7 +163,7 @@ class CrossAttentionFusion(PreTrainedModel):
         # a row without text would mask all its keys, which some attention kernels answer with NaN
         mask = torch.where(text.present[:, None], mask, _first(mask))
         output = self.text_encoder(input_ids=text.tensors["input_ids"], attention_mask=mask.long())
-        hidden = output.last_hidden_state
+        hidden = output.last_hidden_state.float()
         encoded = Encoded(self.text_projection(hidden), mask, masked_mean(hidden, mask))
         return self.mask_missing("text", encoded, text.present)
 
@@ -190,28 +176,34 @@ class CrossAttentionFusion(PreTrainedModel):
             torch.where(present[:, None], encoded.pooled, torch.zeros_like(encoded.pooled)),
         )
 
-    def fuse(self, image: Encoded, text: Encoded, *, with_attention: bool = False) -> FusionOutput:
+    def encode(self, batch: Mapping[str, ModalityBatch]) -> dict[str, Encoded]:
+        """Encode `image` and `text`; see `StagedModel`."""
+        return {"image": self.encode_image(batch["image"]), "text": self.encode_text(batch["text"])}
+
+    def heads(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """Logits (B, C) of each modality by itself; those of a missing one mean nothing."""
+        # the unimodal heads observe: their loss must not turn the encoders away from the joint task
+        return {
+            "image": self.image_head(encoded["image"].pooled.detach()),
+            "text": self.text_head(encoded["text"].pooled.detach()),
+        }
+
+    def fuse(self, encoded: Mapping[str, Encoded], *, with_attention: bool = False) -> FusionOutput:
         """Join two encoded modalities; encoders need not run again when pairs are regrouped."""
+        image, text = encoded["image"], encoded["text"]
         tokens, attention = self.cross(image.tokens, text.tokens, text.mask)
         joined = torch.cat((masked_mean(tokens, image.mask), masked_mean(text.tokens, text.mask)), dim=-1)
         fused = functional.gelu(self.head_hidden(joined))
-        # the unimodal heads observe: their loss must not turn the encoders away from the joint task
-        unimodal = {
-            "image": self.image_head(image.pooled.detach()),
-            "text": self.text_head(text.pooled.detach()),
-        }
         return FusionOutput(
             logits=self.head(fused),
             embeddings={"image": image.pooled, "text": text.pooled, "fused": fused},
-            unimodal_logits=unimodal,
+            unimodal_logits=self.heads(encoded),
             attention=attention if with_attention else None,
         )
 
     def forward(self, batch: Mapping[str, ModalityBatch], *, with_attention: bool = False) -> FusionOutput:
         """Classify a batch holding `image` and `text`; see `FusionModel`."""
-        return self.fuse(
-            self.encode_image(batch["image"]), self.encode_text(batch["text"]), with_attention=with_attention
-        )
+        return self.fuse(self.encode(batch), with_attention=with_attention)
 
 
 AutoConfig.register(CrossAttentionConfig.model_type, CrossAttentionConfig, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From a decoded picture or string to the arrays that a model takes: the same in training and in the worker, no torch."""
+"""From a decoded picture or string to the arrays that a model takes, in training as in the worker. No torch."""
 
 from __future__ import annotations
 

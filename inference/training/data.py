@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.collate import collate as arrays
+from inference.modalities.base import UNREAD, Prepared
 from inference.models.base import ModalityBatch
 from inference.models.preprocess import Preprocessor
+from inference.models.tensors import Loader
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +52,19 @@ def collate(
     examples: Sequence[LabelledExample], preprocessor: Preprocessor, device: torch.device
 ) -> dict[str, ModalityBatch]:
     """Batch examples for a fusion model; rows without a modality hold zeros and are marked as missing."""
-    blank = np.zeros((preprocessor.image.height, preprocessor.image.width, 3), dtype=np.uint8)
-    has_image = torch.tensor([e.image is not None for e in examples])
-    has_text = torch.tensor([e.caption is not None for e in examples])
-    pixels = preprocessor.images([blank if e.image is None else e.image for e in examples])
-    words = preprocessor.texts(["" if e.caption is None else e.caption for e in examples])
-    tensors = {
-        "image": {"pixel_values": pixels * has_image[:, None, None, None]},
-        "text": {name: value * has_text[:, None] for name, value in words.items()},
-    }
-    return {
-        name: ModalityBatch({k: v.to(device) for k, v in tensors[name].items()}, present.to(device))
-        for name, present in (("image", has_image), ("text", has_text))
-    }
+    blank = LabelledExample("", np.zeros((1, 1, 3), np.uint8), "", 0)
+    rows = [_prepared(example, preprocessor) for example in examples]
+    return Loader(preprocessor.image, device)(arrays(rows, _prepared(blank, preprocessor)))
+
+
+def _prepared(example: LabelledExample, preprocessor: Preprocessor) -> dict[str, Prepared]:
+    """What the worker prepares of a request, without the quality statistics that training does not use."""
+    row = {}
+    if example.image is not None:
+        row["image"] = Prepared(preprocessor.picture(example.image), UNREAD.quality)
+    if example.caption is not None:
+        row["text"] = Prepared(preprocessor.caption(example.caption), UNREAD.quality)
+    return row
 
 
 def targets(examples: Sequence[LabelledExample], device: torch.device) -> torch.Tensor:

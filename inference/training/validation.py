@@ -10,14 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from inference.baseline import Baseline, Validation, fit_baseline
+from inference.direct import DirectPredictor
 from inference.errors import InferenceError
 from inference.modalities.base import Modality, modalities
-from inference.models.base import Family
 from inference.models.checkpoint import Checkpoint, load_checkpoint, write_manifest
-from inference.models.registry import families
 from inference.outcome import Prediction
 from inference.predictor import Predictor
-from inference.registry import family_of
 from inference.training.data import LabelledExample
 
 BATCH = 64
@@ -29,12 +27,12 @@ class UnusableModelError(InferenceError):
     code = "unusable_model"
 
 
-def validate(checkpoint: Checkpoint, family: Family, examples: Sequence[LabelledExample]) -> Validation:
+def validate(checkpoint: Checkpoint, examples: Sequence[LabelledExample]) -> Validation:
     """The model's answers to examples that have every modality; N rows, in the order of the examples.
 
     Raises UnusableModelError where an answer is not finite.
     """
-    return _validation(checkpoint, _predict(checkpoint, family, examples), examples)
+    return _validation(checkpoint, _predict(checkpoint, examples), examples)
 
 
 def seal_with_baseline(
@@ -42,21 +40,21 @@ def seal_with_baseline(
     device: torch.device,
     held_out: Sequence[LabelledExample],
     fit_on: Sequence[LabelledExample],
+    family_modules: tuple[str, ...] = (),
 ) -> Checkpoint:
     """Finish a checkpoint that `save_checkpoint` wrote: make its baseline, seal the folder, load what was sealed.
 
     Raises as `make_baseline` does, and CheckpointError where the folder cannot be loaded.
     """
     write_manifest(folder)
-    unfinished = load_checkpoint(folder, device)
-    make_baseline(unfinished, families()[family_of(unfinished)], held_out, fit_on).save(folder)
+    unfinished = load_checkpoint(folder, device, family_modules)
+    make_baseline(unfinished, held_out, fit_on).save(folder)
     write_manifest(folder)
-    return load_checkpoint(folder, device)
+    return load_checkpoint(folder, device, family_modules)
 
 
 def make_baseline(
     checkpoint: Checkpoint,
-    family: Family,
     held_out: Sequence[LabelledExample],
     fit_on: Sequence[LabelledExample],
     seed: int = 0,
@@ -66,20 +64,20 @@ def make_baseline(
     Raises BaselineError where there are too few examples, UnusableModelError where an answer is not finite.
     """
     known: Mapping[str, Modality] = modalities()
-    maps = validate(checkpoint, family, fit_on)
+    maps = validate(checkpoint, fit_on)
     return fit_baseline(
-        validate(checkpoint, family, held_out),
+        validate(checkpoint, held_out),
         class_names=checkpoint.labels,
-        quality_names={name: known[name].quality_names for name in sorted(family.encoders)},
+        quality_names={name: known[name].quality_names for name in checkpoint.card.modalities},
         encoder_fingerprints=checkpoint.fingerprints,
         fit_on=maps.embeddings,
         seed=seed,
     )
 
 
-def _predict(checkpoint: Checkpoint, family: Family, examples: Sequence[LabelledExample]) -> list[Prediction]:
+def _predict(checkpoint: Checkpoint, examples: Sequence[LabelledExample]) -> list[Prediction]:
     device = next(checkpoint.model.parameters()).device
-    predictor = Predictor(checkpoint, modalities(), family.encoders, device)
+    predictor = DirectPredictor(checkpoint.card, Predictor(checkpoint, device).run)
     inputs = [{"image": example.image, "text": example.caption} for example in examples]
     predictions = [
         prediction

@@ -25,7 +25,7 @@ from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint
 from inference.request import RequestParser
 from inference.retrain import NotEnoughRowsError, Retraining, RetrainSettings
-from inference.training.fit import FitSettings
+from inference.training.fit_settings import FitSettings
 from inference.training.store import LocalStore
 from migrations.connect import connect
 from migrations.schema.monitoring import baselines, model_versions
@@ -121,7 +121,7 @@ def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
         (tmp_path / name).mkdir()
     log(engine, LocalStore(tmp_path / "raw"), examples)
     with engine.begin() as connection:
-        registry.register(connection, champion, None, "fusion")
+        registry.register(connection, champion.card, None, "fusion")
     settings = RetrainSettings(tmp_path / "out", tmp_path / "raw", None, FitSettings(steps=2, batch_size=16))
     told: list[dict[str, object]] = []
     result = Retraining(engine, HASHER, settings, CPU)(
@@ -152,7 +152,7 @@ def test_rows_whose_raw_input_is_not_what_was_logged_are_left_out(
 ) -> None:
     log(engine, LocalStore(tmp_path), examples[:5], wrong_digest=True)
     with engine.begin() as connection:
-        registry.register(connection, champion, None, "fusion")
+        registry.register(connection, champion.card, None, "fusion")
     settings = RetrainSettings(tmp_path, tmp_path, None, FitSettings(steps=1))
     with pytest.raises(NotEnoughRowsError, match=r"0 of 5 .*'digest_differs': 5"):
         Retraining(engine, HASHER, settings, CPU)(job(champion.version), lambda **_: None, lambda: False)

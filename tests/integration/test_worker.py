@@ -238,8 +238,8 @@ def test_a_new_champion_answers_without_a_restart_and_a_broken_one_never_does(
     old = rows(engine, select(model_aliases.c.version))[0][0]
     good = load_checkpoint(_candidate(tmp_path / "good", 5.0), torch.device("cpu"))
     with engine.begin() as connection:
-        registry.register(connection, good, None, "fusion")
-        registry.register(connection, good, None, "fusion")
+        registry.register(connection, good.card, None, "fusion")
+        registry.register(connection, good.card, None, "fusion")
         broken = dict(connection.execute(select(model_versions).where(model_versions.c.version == old)).one()._mapping)
         broken |= {"version": "broken", "checkpoint": str(_candidate(tmp_path / "broken", 3.0))}
         connection.execute(insert(model_versions).values(broken))
@@ -249,7 +249,7 @@ def test_a_new_champion_answers_without_a_restart_and_a_broken_one_never_does(
     send(worker.topics["requests"], request("beside-broken"))
     assert logged(engine, "beside-broken").model_version == old
     _promote(engine, good.version)
-    wait_until(lambda: 'fusion_model_reloads_total{result="swapped"} 1' in worker.get("/metrics"), 20, "not swapped")
+    wait_until(lambda: 'fusion_model_reloads_total{result="swapped"} 1' in worker.get("/metrics"), 90, "not swapped")
     send(worker.topics["requests"], request("by-new"))
     row = logged(engine, "by-new")
     assert row.model_version == good.version

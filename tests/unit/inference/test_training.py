@@ -14,7 +14,8 @@ from inference.models.cross_attention import CrossAttentionFusion
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, collate, split
 from inference.training.evaluate import debiased_ece, evaluate, predict_logits, summarise
-from inference.training.fit import FitSettings, drop_modalities, fit, parameter_groups, rate_factor
+from inference.training.fit import drop_modalities, fit, parameter_groups, rate_factor
+from inference.training.fit_settings import FitSettings
 from tests.support.tiny_model import random_batch, small_model, small_preprocessor
 
 CPU = torch.device("cpu")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from inference.modalities.base import modalities
+from inference.direct import DirectPredictor
+from inference.modalities.base import Prepared, modalities
 from inference.models.base import FusionOutput, ModalityBatch
+from inference.models.card import ModelCard
+from inference.models.preprocess import ImageSettings
 from inference.predictor import Predictor
 
 LABELS = ("consistent", "misleading")
 DEVICE = torch.device("cpu")
+ENCODERS = {"image": "image_encoder.", "text": "text_encoder."}
 
 
 class TinyModel(nn.Module):
@@ -42,32 +47,56 @@ class TinyModel(nn.Module):
 
 
 class TinyPreprocessing:
-    """Pixels scaled to 0-1 at 4×4; one token a character."""
+    """Pictures become 4×4 of their mean; texts one token a character."""
 
     tokenizer = type("Tokenizer", (), {"token_to_id": staticmethod(lambda _: 1)})()
+    image = ImageSettings(4, 4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
-    def images(self, pictures: Sequence[NDArray[np.uint8]], /) -> Tensor:
-        means = torch.tensor([float(picture.mean()) / 255 for picture in pictures])
-        return means[:, None, None, None].expand(-1, 3, 4, 4)
+    def picture(self, pixels: NDArray[np.uint8], /) -> dict[str, NDArray[Any]]:
+        return {"pixels": np.full((4, 4, 3), round(float(pixels.mean())), np.uint8)}
 
-    def texts(self, captions: Sequence[str], /) -> dict[str, Tensor]:
-        longest = max(len(caption) for caption in captions) or 1
-        mask = torch.tensor([[int(i < len(caption)) for i in range(longest)] for caption in captions])
-        return {"input_ids": mask * 2, "attention_mask": mask}
+    def caption(self, text: str, /) -> dict[str, NDArray[Any]]:
+        ids = np.full(max(1, len(text)), 2, np.int64)
+        return {"input_ids": ids, "attention_mask": np.full_like(ids, int(bool(text)))}
 
 
 @dataclass
 class TinyCheckpoint:
     """What the predictor needs of a checkpoint."""
 
-    model: nn.Module = field(default_factory=TinyModel)
-    preprocessor: Any = field(default_factory=TinyPreprocessing)
-    labels: tuple[str, ...] = LABELS
-    temperature: float = 2.0
-    version: str = "tiny-1"
+    card: ModelCard
+    model: nn.Module
+
+    def __post_init__(self) -> None:
+        self.encoders: Mapping[str, str] = ENCODERS
+        self.image: ImageSettings | None = TinyPreprocessing.image
+        self.blanks: Mapping[str, Prepared] = self.card.blanks
+        self.temperature = self.card.temperature
 
 
-def tiny_predictor(**changes: Any) -> Predictor:
-    """A predictor of the tiny model."""
-    encoders = {"image": "image_encoder.", "text": "text_encoder."}
-    return Predictor(TinyCheckpoint(**changes), modalities(), encoders, DEVICE)
+def tiny_card(temperature: float = 2.0) -> ModelCard:
+    """The tiny model's card."""
+    preprocessing: Any = TinyPreprocessing()
+    known = modalities()
+    return ModelCard(
+        version="tiny-1",
+        family="tiny",
+        labels=LABELS,
+        temperature=temperature,
+        modalities=("image", "text"),
+        fingerprints={"image": "i", "text": "t", "fused": "f"},
+        preprocessor=preprocessing,
+        blanks={name: known[name].prepare(known[name].blank, preprocessing) for name in ("image", "text")},
+        raw=False,
+        folder=Path("tiny"),
+    )
+
+
+def tiny_model_predictor(model: nn.Module | None = None, temperature: float = 2.0, **options: Any) -> Predictor:
+    """What runs the tiny model."""
+    return Predictor(TinyCheckpoint(tiny_card(temperature), model or TinyModel()), DEVICE, **options)
+
+
+def tiny_predictor(model: nn.Module | None = None, temperature: float = 2.0, **options: Any) -> DirectPredictor:
+    """Decoded requests to predictions of the tiny model."""
+    return DirectPredictor(tiny_card(temperature), tiny_model_predictor(model, temperature, **options).run)
