@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers lint format bench bench-worker checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-worker checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one inst
 
 test-servers: $(VENV)/.dev ## Prometheus rules and Alertmanager routes by their own tools (Debian's packages)
 	@$(BIN)/pytest -m servers $(ARGS)
+
+test-kafka: $(VENV)/.dev ## Kafka-facing tests on Apache Kafka (Java 17+, Maven), or on KAFKA_BOOTSTRAP_SERVERS
+	@$(BIN)/pytest -m kafka --broker=apache $(ARGS)
+
+kafka: $(VENV)/.dev ## An Apache Kafka in the foreground until Ctrl-C; ARGS="--port 9092 --secure"
+	@$(BIN)/python -m tests.support.run_kafka $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy strict, import rules
 	@$(BIN)/ruff check --quiet .

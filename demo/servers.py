@@ -103,6 +103,13 @@ def free_port(wanted: int = 0) -> int:
 @contextmanager
 def broker(log: Path) -> Iterator[str]:
     """Start a Kafka-protocol broker that keeps its topics in memory; yields its bootstrap address."""
+    with broker_process(log) as (address, _):
+        yield address
+
+
+@contextmanager
+def broker_process(log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same; yields its bootstrap address and its process."""
     address = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "RUST_LOG": os.environ.get("RUST_LOG", "warn")}
     with log.open("wb") as output:
@@ -125,7 +132,7 @@ def broker(log: Path) -> Iterator[str]:
         )
     try:
         _wait_for_port(address, process, log)
-        yield address
+        yield address, process
     finally:
         process.terminate()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,31 @@ from pathlib import Path
 import pytest
 
 from demo import servers
+from tests.support.apache_kafka import apache_kafka
+from tests.support.brokers import RestartableBroker, restartable
 
 _numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--broker",
+        choices=("embedded", "apache"),
+        default="embedded",
+        help="the broker of Kafka-facing tests; KAFKA_BOOTSTRAP_SERVERS names a running one instead",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest picks by marker
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark whatever uses a broker; leave out what only Apache Kafka can do where the embedded broker is meant."""
+    for item in items:
+        if {"broker", "restartable_broker"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("kafka")
+    if config.getoption("--broker") != "apache":
+        left_out = [item for item in items if item.get_closest_marker("apache")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +59,23 @@ def database(postgres_server: servers.Database) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The bootstrap address of an embedded Kafka-protocol broker; name topics and groups apart in each test."""
-    log: Path = tmp_path_factory.mktemp("broker") / "broker.log"
-    with servers.broker(log) as address:
-        yield address
+def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of the run's broker (see `--broker`); name topics and groups apart in each test."""
+    folder: Path = tmp_path_factory.mktemp("broker")
+    if running := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield running
+    elif request.config.getoption("--broker") == "apache":
+        with apache_kafka(folder) as started:
+            yield started.address
+    else:
+        with servers.broker(folder / "broker.log") as address:
+            yield address
+
+
+@pytest.fixture
+def restartable_broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RestartableBroker]:
+    """A broker of the test's own, of the kind that `--broker` names, which can be taken away and brought back."""
+    with restartable(request.config.getoption("--broker"), tmp_path_factory.mktemp("restartable")) as started:
+        yield started

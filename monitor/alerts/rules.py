@@ -11,6 +11,8 @@ from monitor.domain.finding import Finding, Verdict
 # Findings that are about the stream or the model as a whole, not about one modality.
 ALL = "all"
 SILENCE = "silence"
+LOST = "messages_lost"
+RESET = "log_reset"
 BASELINE = "baseline"
 # Alerts that show by labels that the model got worse: what a retrain answers.
 QUALITY_ALERTS = frozenset({"AccuracyDrop", "CalibrationDrift"})
@@ -80,6 +82,22 @@ RULES: tuple[Rule, ...] = (
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="stream-silent",
         headline="No predictions are being logged",
+    ),
+    Rule(
+        alertname="MessagesLost",
+        detector=LOST,
+        severity="page",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="messages-lost",
+        headline="Messages were lost",
+    ),
+    Rule(
+        alertname="LogReset",
+        detector=RESET,
+        severity="ticket",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="log-reset",
+        headline="A topic starts again",
     ),
     Rule(
         alertname="EmbeddingDrift",

@@ -19,8 +19,9 @@ from monitor.domain.finding import Finding, Verdict
 from monitor.domain.schedule import due_ends
 from monitor.domain.window import FUSED, Evidence, IncomparableError, Reference, Window
 from monitor.errors import NoChampionError
-from monitor.storage import alerts, baselines, findings, labels, models, summaries
+from monitor.storage import alerts, baselines, findings, gaps, labels, models, summaries
 from monitor.storage.models import ModelVersion
+from monitor.tasks import watches
 from monitor.tasks.alerting import Alerting, Judged
 from monitor.telemetry import Metrics
 
@@ -35,7 +36,8 @@ class Windows:
 
     A window of length `window` ends at every multiple of `hop` and is judged `grace` after its end; availability looks
     back over `availability`, labels over the newest `label_limit` of those received within `labels`. After an absence
-    at most the newest `catch_up` windows are judged. A stream without rows for `silence` is silent.
+    at most the newest `catch_up` windows are judged. A stream without rows for `silence` is silent. An alert of an
+    offset gap stays for `window`.
     """
 
     hop: timedelta
@@ -74,7 +76,7 @@ class Detect:
         self._clock = clock
 
     def run(self) -> None:
-        """Judge every window that is due, then whether the stream is silent. Waits for a first champion."""
+        """Judge every window that is due, then what is watched by wall clock. Waits for a first champion."""
         now = self._clock.now()
         with self._engine.connect() as connection:
             last = findings.last(connection, self._model, BASELINE, ALL)
@@ -82,7 +84,7 @@ class Detect:
         try:
             for end in ends:
                 self._judge(end)
-            self._watch_silence(now)
+            self._watch(now)
         except NoChampionError as error:
             _log.info("%s", error)
         self._show_alerts()
@@ -159,33 +161,35 @@ class Detect:
         verdict = Verdict.NO_BASELINE if problem else Verdict.OK
         explanation = problem or f"{champion.version} is compared with its own baseline."
         baseline_id = None if reference is None else reference.baseline_id
-        return _plain(BASELINE, window, verdict, champion.version, explanation, baseline_id=baseline_id)
+        return watches.plain(BASELINE, window, verdict, champion.version, explanation, baseline_id=baseline_id)
 
-    def _watch_silence(self, now: datetime) -> None:
-        """By wall clock, not by windows: a page for a dead stream must not wait for a window's end."""
+    def _watch(self, now: datetime) -> None:
+        """By wall clock: silence, and messages that were lost or a log that was reset."""
         with self._engine.begin() as connection:
-            written = summaries.last_written(connection)
-            if written is None:
-                return
             champion = models.champion(connection, self._model)
             findings.lock(connection, self._model)
-            last = findings.last(connection, self._model, SILENCE, ALL)
-            age, limit = now - written, self._windows.silence
-            verdict = Verdict.DRIFT if age > limit else Verdict.OK
-            seen = (None, Verdict.OK) if last is None else last
-            if verdict is seen[1] or (seen[0] is not None and now <= seen[0]):
-                return
-            text = f"The last row came at {written.isoformat(timespec='seconds')}, {age.total_seconds():.0f} s ago."
-            finding = _plain(
-                SILENCE,
-                Window(now - limit, now),
-                verdict,
-                champion.version,
-                text,
-                value=age.total_seconds(),
-                threshold=limit.total_seconds(),
-            )
-            self._store(connection, [finding], now)
+            found = [*self._silence(connection, now, champion), *self._gaps(connection, now, champion)]
+            if found:
+                self._store(connection, found, now)
+
+    def _silence(self, connection: Connection, now: datetime, champion: ModelVersion) -> list[Finding]:
+        written = summaries.last_written(connection)
+        if written is None:
+            return []
+        last = findings.last(connection, self._model, SILENCE, ALL)
+        finding = watches.silence(written, last, now, self._windows.silence, champion.version)
+        return [] if finding is None else [finding]
+
+    def _gaps(self, connection: Connection, now: datetime, champion: ModelVersion) -> list[Finding]:
+        last = {watch: findings.last(connection, self._model, watch, ALL) for watch in watches.GAPS.values()}
+        if any(watches.set_back(each, now) for each in last.values()):
+            return []  # an alert would not move: what was recorded is told of once the clock has caught up
+        fresh, window = gaps.take(connection, now), Window(now - self._windows.window, now)
+        found = []
+        for kind, watch in watches.GAPS.items():
+            seen = gaps.seen(connection, kind, window.start) if kind in fresh else []
+            found.append(watches.offset_gaps(watch, seen, last[watch], window, champion.version))
+        return [finding for finding in found if finding is not None]
 
     def _show(self, found: Sequence[Finding]) -> None:
         for one in found:
@@ -205,33 +209,3 @@ class Detect:
         self._metrics.alerts_firing.clear()
         for (alertname, severity), n in counts.items():
             self._metrics.alerts_firing.labels(alertname, severity).set(n)
-
-
-def _plain(
-    detector: str,
-    window: Window,
-    verdict: Verdict,
-    model_version: str,
-    explanation: str,
-    *,
-    value: float | None = None,
-    threshold: float | None = None,
-    baseline_id: int | None = None,
-) -> Finding:
-    """A finding about the stream or the model as a whole, that no statistic stands behind."""
-    return Finding(
-        detector=detector,
-        modality=ALL,
-        window=window,
-        verdict=verdict,
-        value=value,
-        p_value=None,
-        effect=None,
-        interval=None,
-        threshold=threshold,
-        n_reference=0,
-        n_current=0,
-        baseline_id=baseline_id,
-        model_version=model_version,
-        explanation=explanation,
-    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from monitor.storage.views.models import AlertView, Facts, FindingView, Sentence
-from monitor.web.words import clock_time, detector, listed, modality, share
+from monitor.web.words import clock_time, count, detector, listed, modality, share
 
 # The monitor counts as asleep when so many hops have passed since a window that it should have judged.
 MISSED_HOPS = 3
@@ -132,6 +132,16 @@ def _silence(alert: AlertView, facts: Facts) -> str:
     return f"No predictions are being logged {_since(alert, facts)}."
 
 
+def _lost(alert: AlertView, facts: Facts) -> str:
+    n = int(alert.annotations.get("value") or 0)
+    messages = f"{count(n)} message{'s' if n != 1 else ''}" if n else "Messages"
+    return f"{messages} left the log before being read, first seen at {clock_time(alert.since, facts.now)}."
+
+
+def _reset(alert: AlertView, facts: Facts) -> str:
+    return f"A topic’s log starts again {_since(alert, facts)}; what had not been read of the old one is not known."
+
+
 def _baseline(_alert: AlertView, _facts: Facts) -> str:
     return "The model that answers has no baseline, so no drift can be seen."
 
@@ -150,6 +160,8 @@ _PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
     "calibration": _calibration,
     "accuracy": _accuracy,
     "silence": _silence,
+    "messages_lost": _lost,
+    "log_reset": _reset,
     "baseline": _baseline,
 }
 

@@ -30,7 +30,12 @@ VERDICTS = {
     "no_baseline": Sign("no baseline", "dashed", "unsure"),
 }
 # The same word for every detector would mislead: a modality is not drifting but failing.
-AVAILABILITY_BREACH = Sign("failing", "diamond", "bad")
+BREACHES = {
+    "availability": Sign("failing", "diamond", "bad"),
+    "silence": Sign("silent", "diamond", "bad"),
+    "messages_lost": Sign("lost", "diamond", "bad"),
+    "log_reset": Sign("reset", "diamond", "bad"),
+}
 
 ALERT_STATES = {
     "pending": Sign("pending", "half", "unsure"),
@@ -54,7 +59,9 @@ DETECTORS = {
     "agreement": Detector("Agreement", "share in which all heads agree", "share"),
     "calibration": Detector("Calibration", "expected calibration error", "share"),
     "accuracy": Detector("Accuracy", "share of labelled answers that are right", "share"),
-    "silence": Detector("Stream", "requests in the window"),
+    "silence": Detector("Stream", "seconds since the last row"),
+    "messages_lost": Detector("Lost messages", "messages that left the log unread"),
+    "log_reset": Detector("Log resets", "partitions whose log starts again"),
     "baseline": Detector("Baseline", "1 where there is one"),
     "quality": Detector("Quality statistics", "largest standardised shift"),
 }
@@ -74,7 +81,7 @@ def modality(name: str) -> str:
 
 def verdict(name: str, of: str = "") -> Sign:
     """How a verdict of detector `of` is shown."""
-    return AVAILABILITY_BREACH if (name, of) == ("drift", "availability") else VERDICTS[name]
+    return BREACHES[of] if name == "drift" and of in BREACHES else VERDICTS[name]
 
 
 def vocabulary() -> dict[str, Any]:
@@ -83,7 +90,7 @@ def vocabulary() -> dict[str, Any]:
         "detectors": {name: known._asdict() for name, known in DETECTORS.items()},
         "verdicts": {
             **{name: sign._asdict() for name, sign in VERDICTS.items()},
-            "drift:availability": AVAILABILITY_BREACH._asdict(),
+            **{f"drift:{name}": sign._asdict() for name, sign in BREACHES.items()},
         },
         "modalities": MODALITIES,
     }

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from inference.wiring import WorkerProgram
 
 CHECKPOINT = Path("demo/checkpoint").resolve()
 KEY = "test-key-" * 4
+RUN = secrets.token_hex(3)  # a broker may outlive a run: names of topics and groups end with it
 
 
 def picture(seed: int = 0, side: int = 64, kind: str = "JPEG") -> bytes:
@@ -66,7 +68,7 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @dataclass
 class WorkerProcess:
-    """`fusionwatch-inference worker` with topics and a group named after `name`."""
+    """`fusionwatch-inference worker` with topics and a group named after `name` and the run."""
 
     name: str
     database: str
@@ -79,7 +81,12 @@ class WorkerProcess:
     @property
     def topics(self) -> dict[str, str]:
         """Topic names by role."""
-        return {role: f"{self.name}.{role}" for role in ("requests", "predictions", "labels", "dead_letters")}
+        return {role: f"{self.group}.{role}" for role in ("requests", "predictions", "labels", "dead_letters")}
+
+    @property
+    def group(self) -> str:
+        """Its consumer group."""
+        return f"{self.name}-{RUN}"
 
     def settings(self) -> dict[str, str]:
         """Its settings by key."""
@@ -89,7 +96,7 @@ class WorkerProcess:
             "HMAC_KEY": KEY,
             "HMAC_KEY_ID": "k1",
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
-            "CONSUMER_GROUP": self.name,
+            "CONSUMER_GROUP": self.group,
             "CREATE_TOPICS": "true",
             "TOPIC_PARTITIONS": "2",
             "WORKER_PORT": str(self.port),

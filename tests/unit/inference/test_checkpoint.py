@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -48,9 +49,9 @@ def test_loads_what_was_saved(folder: Path) -> None:
     rounded.load_state_dict({k: v.half().float() for k, v in rounded.state_dict().items()})
     with torch.inference_mode():
         assert torch.equal(logits(checkpoint), rounded(random_batch()).logits)
-    caption = ["a red circle, left of xylophones"]
-    assert torch.equal(
-        checkpoint.preprocessor.texts(caption)["input_ids"], small_preprocessor().texts(caption)["input_ids"]
+    caption = "a red circle, left of xylophones"
+    assert np.array_equal(
+        checkpoint.preprocessor.caption(caption)["input_ids"], small_preprocessor().caption(caption)["input_ids"]
     )
 
 
@@ -76,9 +77,7 @@ def test_transformers_loads_the_same_folder(folder: Path) -> None:
         assert torch.equal(model(random_batch()).logits, logits(load_checkpoint(folder, CPU)))
     assert AutoConfig.from_pretrained(folder).id2label == dict(enumerate(LABELS))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert (
-        tokenizer("a red circle")["input_ids"] == small_preprocessor().texts(["a red circle"])["input_ids"][0].tolist()
-    )
+    assert tokenizer("a red circle")["input_ids"] == small_preprocessor().caption("a red circle")["input_ids"].tolist()
 
 
 def test_fingerprints_follow_their_encoder(folder: Path, tmp_path: Path) -> None:
@@ -152,7 +151,7 @@ def edit(path: Path, **changes: object) -> None:
         ("checkpoint.json", {"format_version": 2}, "expected format_version 1, found 2"),
         ("checkpoint.json", {"temperature": 0.0}, "expected 'temperature' above 0, found 0.0"),
         ("checkpoint.json", {"labels": ["yes"]}, "1 labels, but config.json has 3 classes"),
-        ("checkpoint.json", {"fingerprints": {"image": "x"}}, "expected 'fingerprints' of image, text and fused"),
+        ("checkpoint.json", {"fingerprints": {"image": "x"}}, "expected 'fingerprints' of each modality and of fused"),
         ("preprocessor_config.json", {"size": 32}, "expected size.height"),
         ("preprocessor_config.json", {"image_std": [0.5, 0.0, 0.5]}, "three positive deviations"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from inference.errors import Code
 from inference.models.base import FusionOutput, ModalityBatch
-from tests.unit.inference.tiny import TinyModel, tiny_predictor
+from tests.unit.inference.tiny import TinyModel, tiny_model_predictor, tiny_predictor
 
 WHITE = np.full((4, 4, 3), 255, np.uint8)
 
@@ -88,6 +88,6 @@ def test_warm_up_refuses_a_model_that_answers_blanks_with_nan() -> None:
             output = super().forward(batch)
             return type(output)(output.logits * np.nan, output.embeddings, output.unimodal_logits)
 
-    tiny_predictor().warm_up()
-    with pytest.raises(RuntimeError, match="model_not_finite"):
-        tiny_predictor(model=Broken()).warm_up()
+    tiny_model_predictor().warm_up()
+    with pytest.raises(RuntimeError, match="not finite"):
+        tiny_model_predictor(model=Broken()).warm_up()

@@ -153,6 +153,12 @@ def test_a_failing_and_a_returning_feed_read_differently() -> None:
         ("calibration", "fused", "Confidence no longer matches how often answers are right since 12:03."),
         ("accuracy", "fused", "By its labels the model is right less often since 12:03."),
         ("silence", "all", "No predictions are being logged since 12:03."),
+        ("messages_lost", "all", "Messages left the log before being read, first seen at 12:03."),
+        (
+            "log_reset",
+            "all",
+            "A topic’s log starts again since 12:03; what had not been read of the old one is not known.",
+        ),
         ("baseline", "all", "The model that answers has no baseline, so no drift can be seen."),
         ("a_new_detector", "image", "something is odd, since 12:03."),
         (None, "image", "something is odd, since 12:03."),
@@ -160,6 +166,14 @@ def test_a_failing_and_a_returning_feed_read_differently() -> None:
 )
 def test_each_alert_has_its_phrase(detector: str | None, modality_name: str, words: str) -> None:
     assert describe(facts(alerts=[alert(detector, modality_name)])).text == words
+
+
+@pytest.mark.parametrize(("lost", "words"), [(1, "1 message left"), (12345, "12\u202f345 messages left")])
+def test_lost_messages_are_counted(lost: float, words: str) -> None:
+    told = alert("messages_lost", "all", annotations={"value": float(lost), "runbook": "runbooks/messages-lost.md"})
+    said = describe(facts(alerts=[told]))
+    assert said.text == f"{words} the log before being read, first seen at 12:03."
+    assert said.todo == "Runbook: runbooks/messages-lost.md"
 
 
 def test_more_alerts_and_a_retrain_are_told_after_the_first() -> None:

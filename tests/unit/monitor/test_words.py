@@ -54,6 +54,10 @@ def test_lists_and_names() -> None:
     assert words.modality("image+text") == "Image and text"
     assert words.detector("new_thing").name == "New thing"
     assert words.verdict("drift", "availability").word == "failing"
+    assert words.verdict("drift", "messages_lost").word == "lost"
+    assert words.verdict("ok", "messages_lost").word == "ok"
+    assert words.verdict("drift", "pairing").word == "drift"
+    assert words.vocabulary()["verdicts"]["drift:log_reset"]["word"] == "reset"
     assert len({sign.shape for sign in words.VERDICTS.values()}) == len(words.VERDICTS)
 
 

@@ -1,0 +1,55 @@
+"""Offset gaps: places of a topic's log where a consumer could not go on reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+NAMED = 5  # gaps that a sentence names; more are counted
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetGap:
+    """A stored next offset that the log did not have: reading went on at `resumed`.
+
+    `lost` counts the offsets skipped: messages that left the log unread. It is 0 where the log was reset: it ended
+    before the stored offset, as after its topic was made anew.
+    """
+
+    group: str
+    topic: str
+    partition: int
+    stored: int
+    resumed: int
+    lost: int
+    detected_at: datetime
+
+    @property
+    def where(self) -> str:
+        """E.g. `fusion.requests[0]`."""
+        return f"{self.topic}[{self.partition}]"
+
+
+def losses(gaps: Sequence[OffsetGap]) -> str:
+    """One sentence about gaps that lost messages, the largest first."""
+    total = sum(gap.lost for gap in gaps)
+    parts = [
+        f"{gap.where} from offset {gap.stored} to {gap.resumed - 1}, group {gap.group}"
+        for gap in sorted(gaps, key=lambda gap: (-gap.lost, gap.where))
+    ]
+    return f"{total} message{'s' if total != 1 else ''} left the log before being read: {_listed(parts)}."
+
+
+def resets(gaps: Sequence[OffsetGap]) -> str:
+    """One sentence about logs that start again."""
+    parts = [
+        f"{gap.where} had been read to offset {gap.stored} and goes on at {gap.resumed}, group {gap.group}"
+        for gap in sorted(gaps, key=lambda gap: gap.where)
+    ]
+    return f"The log ends before what had been read of it, as after its topic was made anew: {_listed(parts)}."
+
+
+def _listed(parts: Sequence[str]) -> str:
+    more = len(parts) - NAMED
+    return "; ".join([*parts[:NAMED], *([f"and {more} more"] if more > 0 else [])])

@@ -1,0 +1,103 @@
+"""What is watched by wall clock and not by windows, since a page must not wait for a window's end.
+
+Each watch turns what the database says now into a finding about the stream as a whole, or into none where nothing
+changed since `last`, the end and the verdict of its newest finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from monitor.alerts.rules import ALL, LOST, RESET, SILENCE
+from monitor.domain.finding import Finding, Verdict
+from monitor.domain.gap import OffsetGap, losses, resets
+from monitor.domain.window import Window
+
+Last = tuple[datetime, Verdict] | None
+# The watch of each kind of gap.
+GAPS: Mapping[str, str] = {"expired": LOST, "reset": RESET}
+DETAILED = 100  # gaps that a finding keeps one by one
+
+
+def plain(
+    detector: str,
+    window: Window,
+    verdict: Verdict,
+    model_version: str,
+    explanation: str,
+    *,
+    value: float | None = None,
+    threshold: float | None = None,
+    n_current: int = 0,
+    baseline_id: int | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Finding:
+    """A finding about the stream or the model as a whole, that no statistic stands behind."""
+    return Finding(
+        detector=detector,
+        modality=ALL,
+        window=window,
+        verdict=verdict,
+        value=value,
+        p_value=None,
+        effect=None,
+        interval=None,
+        threshold=threshold,
+        n_reference=0,
+        n_current=n_current,
+        baseline_id=baseline_id,
+        model_version=model_version,
+        explanation=explanation,
+        details=details or {},
+    )
+
+
+def silence(written: datetime, last: Last, now: datetime, limit: timedelta, model_version: str) -> Finding | None:
+    """Whether rows still come; `written` is when the last one did."""
+    age = now - written
+    verdict = Verdict.DRIFT if age > limit else Verdict.OK
+    if verdict is (Verdict.OK if last is None else last[1]) or set_back(last, now):
+        return None
+    return plain(
+        SILENCE,
+        Window(now - limit, now),
+        verdict,
+        model_version,
+        f"The last row came at {written.isoformat(timespec='seconds')}, {age.total_seconds():.0f} s ago.",
+        value=age.total_seconds(),
+        threshold=limit.total_seconds(),
+    )
+
+
+def offset_gaps(
+    watch: str, gaps: Sequence[OffsetGap], last: Last, window: Window, model_version: str
+) -> Finding | None:
+    """A breach about `gaps`; without any, all clear once the last breach was a window ago."""
+    if gaps:
+        lost = watch == LOST
+        return plain(
+            watch,
+            window,
+            Verdict.DRIFT,
+            model_version,
+            losses(gaps) if lost else resets(gaps),
+            value=sum(gap.lost for gap in gaps) if lost else len(gaps),
+            threshold=0,
+            n_current=len(gaps),
+            details={"gaps": [_detail(gap) for gap in gaps[:DETAILED]]},
+        )
+    if last is None or last[1] is not Verdict.DRIFT or last[0] > window.start:
+        return None
+    return plain(watch, window, Verdict.OK, model_version, "No gap was recorded since.", value=0, threshold=0)
+
+
+def set_back(last: Last, now: datetime) -> bool:
+    """Whether the clock was set back behind the newest finding: wait until it has caught up."""
+    return last is not None and now <= last[0]
+
+
+def _detail(gap: OffsetGap) -> dict[str, Any]:
+    return asdict(gap) | {"detected_at": gap.detected_at.isoformat()}
