@@ -90,6 +90,7 @@ class GroupConsumer:
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
         }
         self._stored: dict[Partition, int | None] = {}
+        self._read: dict[Partition, int] = {}
         self.unsynced: set[Partition] = set()
         self.epoch = 0
         self.assigned = False  # whether the group has given this member its part, which may be no partition at all
@@ -112,7 +113,7 @@ class GroupConsumer:
         if self.revoking:
             return []  # being given up: the next owner reads them
         now, wall = time.monotonic(), datetime.now(UTC)
-        return [
+        polled = [
             Record(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -127,6 +128,8 @@ class GroupConsumer:
             if _ours(partition) in self._stored
             for raw in records
         ]
+        self._read.update(next_offsets(polled))
+        return polled
 
     def keep_alive(self) -> None:
         """Poll without reading, so that the group knows this member lives while it waits for something else."""
@@ -175,6 +178,7 @@ class GroupConsumer:
         with self.lock:
             self.epoch += 1
             self._stored.clear()
+            self._read.clear()
             self.unsynced = held
 
     def sync(self, read: ReadOffsets) -> list[Gap]:
@@ -195,6 +199,7 @@ class GroupConsumer:
                 gaps.append(Gap(partition, offset, start))
             self._consumer.seek(_theirs(partition), start)
             self._stored[partition] = offset
+            self._read[partition] = start
         self.unsynced.clear()
         return gaps
 
@@ -223,9 +228,14 @@ class GroupConsumer:
         self.stored(moves)
         self.commit(moves)
 
-    def positions(self) -> dict[Partition, int]:
-        """The stored next offset of each synced partition that has one."""
-        return {partition: offset for partition, offset in self._stored.items() if offset is not None}
+    def behind(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """Next offsets to read, and how far each is from the log's end as the broker tells it now. Raises KafkaError.
+
+        Asks the broker, since a consumer that is stuck does not hear of an end that moves.
+        """
+        read = dict(self._read)
+        ends = self._consumer.end_offsets([_theirs(partition) for partition in read]) if read else {}
+        return read, {partition: ends[_theirs(partition)] - offset for partition, offset in read.items()}
 
     def lag(self) -> dict[Partition, int]:
         """Messages behind the end of each partition, as far as it is known."""

@@ -99,6 +99,7 @@ def build(
         observer=observer,
         stop=stop,
         channels=(opened, batches, answered),
+        stall_seconds=settings.stall_seconds,
     )
 
 

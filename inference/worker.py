@@ -32,12 +32,14 @@ from inference.stages.channel import Channel, EndedError
 from inference.stages.forward import AnswerStage, BatchStage
 from inference.stages.open import OpenStage
 from inference.stages.write import WriteStage
+from inference.stall import StallGuard
 
 _log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.2
 BLOCKED_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 POLL_RECORDS = 1000
+GUARD_LOOKS = 6  # in the time after which a consumer counts as stalled
 Result = TypeVar("Result")
 RecordGaps = Callable[[Sequence[Gap]], Mapping[Partition, Move]]
 
@@ -60,8 +62,12 @@ class Worker:
         observer: Observer,
         stop: Stop,
         channels: Sequence[Channel[Any]],
+        stall_seconds: float,
     ) -> None:
-        """`serving` tells the model to use from now on; `channels` are those between the stages."""
+        """`serving` tells the model to use from now on; `channels` are those between the stages.
+
+        A consumer that stands still for `stall_seconds` although there is something to read is rebuilt.
+        """
         self._consumer = consumer
         self._read_offsets = read_offsets
         self._record_gaps = record_gaps
@@ -73,7 +79,9 @@ class Worker:
         self._stop = stop
         self._channels = channels
         self._failure: BaseException | None = None
-        self._looked = 0.0
+        self._looked = self._guarded_at = time.monotonic()
+        self._guard_seconds = stall_seconds / GUARD_LOOKS
+        self._stalls = StallGuard(stall_seconds)
         self._threads = [
             threading.Thread(target=self._guarded, args=(stage.run,), name=name)
             for name, stage in (("batch", batches), ("answer", answers), ("write", write))
@@ -139,6 +147,23 @@ class Worker:
         if time.monotonic() > self._looked + LOOK_SECONDS:
             self._looked = time.monotonic()
             self._observer.loop(self._inflight.requests, self._inflight.bytes, self._consumer.lag())
+        if time.monotonic() > self._guarded_at + self._guard_seconds:
+            self._guarded_at = time.monotonic()
+            self._guard()
+
+    def _guard(self) -> None:
+        """Rebuild a consumer that stands still although there is something to read."""
+        try:
+            positions, lag = self._consumer.behind()
+        except KafkaError:
+            return  # the broker is away: nothing can be read
+        waiting = positions.keys() if self._inflight.room == 0 else ()
+        stalled = self._stalls.observe(positions, lag, waiting)
+        for partition in stalled:
+            self._observer.stalled(partition)
+        if stalled:
+            self._consumer.rebuild()
+            self._stalls.reset()
 
     def _poll(self) -> None:
         try:
@@ -155,6 +180,7 @@ class Worker:
     def _sync(self) -> None:
         gaps = self._until_done(lambda: self._consumer.sync(self._read_offsets), "reading offsets", SQLAlchemyError)
         self._observer.rebalanced()
+        self._stalls.reset()
         if not gaps:
             return
         try:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from inference.models.pass_through import PassThrough, PassThroughConfig
 
 from demo.tokenizer import build_tokenizer
 from inference.models.card import write_manifest
 from inference.models.checkpoint import save_checkpoint
 from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion
+from inference.models.pass_through import PassThrough, PassThroughConfig
 from inference.models.preprocess import ImageSettings, Preprocessor
 from tests.bench.rig import CAPTIONS
 
 LABELS = ("yes", "no", "maybe")
-NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+NAMES: dict[str, Any] = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
 
 
 def pass_through(folder: Path) -> Path:

@@ -136,7 +136,7 @@ class Rig:
             done, seconds, after = written(engine) - begin, time.perf_counter() - began, self._cpu(members)
             resident = sum(resident_bytes(member) for member in members) / 1e6
         used = [(late - early) / done * 1e6 for early, late in zip(before, after, strict=True)]
-        return Rate(done / seconds, *used, resident_mb=resident)
+        return Rate(done / seconds, *used, resident)
 
     def wait_written(self, worker: WorkerProcess, count: int) -> None:
         """Wait until so many requests are written."""
