@@ -11,25 +11,20 @@ from kafka.errors import KafkaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference import log
-from inference.models.card import CheckpointError
-from inference.settings import ModelSettings, TrainerSettings, WorkerSettings
-from inference.wiring import WorkerProgram
 from migrations.connect import SchemaTooOldError
-from migrations.settings import PREFIX, SettingsError
+from migrations.settings import PREFIX, DatabaseSettings, SettingsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 BAD_SETTINGS, FAILED = 2, 1
-Settings = TypeVar("Settings", bound=ModelSettings)
+Settings = TypeVar("Settings", bound=DatabaseSettings)
 
 
 class Program(StrEnum):
     """The programs of this image."""
 
     WORKER = "worker"
+    OBSERVE = "observe"
     TRAINER = "trainer"
-
-
-SETTINGS: dict[Program, type[ModelSettings]] = {Program.WORKER: WorkerSettings, Program.TRAINER: TrainerSettings}
 
 
 def main() -> None:
@@ -40,6 +35,11 @@ def main() -> None:
 @app.command()
 def worker() -> None:
     """Read requests, predict, answer, log; until SIGTERM or Ctrl-C, then finish what is in hand."""
+    # each command imports its own program: `observe` runs where there is no torch
+    from inference.models.checkpoint import CheckpointError
+    from inference.settings import WorkerSettings
+    from inference.wiring import WorkerProgram
+
     settings = _settings(WorkerSettings)
     log.configure(settings.log_level)
     program = WorkerProgram(settings)
@@ -55,9 +55,30 @@ def worker() -> None:
 
 
 @app.command()
+def observe() -> None:
+    """Log what a model served elsewhere answers, from its team's messages; until SIGTERM or Ctrl-C. Needs no torch."""
+    from inference.observe_settings import ObserveSettings
+    from inference.observe_wiring import ObserveProgram
+
+    settings = _settings(ObserveSettings)
+    log.configure(settings.log_level)
+    program = ObserveProgram(settings)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: program.stop.request())
+    try:
+        sound = program.run()
+    except (SchemaTooOldError, OSError) as error:
+        _fail(str(error))
+    except (KafkaError, SQLAlchemyError) as error:
+        _fail(f"cannot start: {type(error).__name__}: is the broker or the database up?")
+    raise typer.Exit(0 if sound else FAILED)
+
+
+@app.command()
 def trainer() -> None:
     """Wait for retrain jobs and work on them; until SIGTERM or Ctrl-C, which lets the job in hand go."""
-    from inference.trainer_wiring import TrainerProgram  # torch, which the worker's front must not hold
+    from inference.settings import TrainerSettings
+    from inference.trainer_wiring import TrainerProgram
 
     settings = _settings(TrainerSettings)
     log.configure(settings.log_level)
@@ -79,11 +100,21 @@ def check_settings(
 ) -> None:
     """Print the settings in effect, secrets hidden; exit code 2 where one is missing or wrong."""
     if names_only:
-        for name, field in sorted(SETTINGS[program].model_fields.items()):
+        for name, field in sorted(_settings_of(program).model_fields.items()):
             typer.echo(f"{PREFIX}{name.upper()}: {field.description}")
         return
-    for name, value in sorted(_settings(SETTINGS[program]).model_dump().items()):
+    for name, value in sorted(_settings(_settings_of(program)).model_dump().items()):
         typer.echo(f"{PREFIX}{name.upper()}={_shown(value)}")
+
+
+def _settings_of(program: Program) -> type[DatabaseSettings]:
+    if program is Program.OBSERVE:
+        from inference.observe_settings import ObserveSettings
+
+        return ObserveSettings
+    from inference.settings import TrainerSettings, WorkerSettings
+
+    return WorkerSettings if program is Program.WORKER else TrainerSettings
 
 
 def _shown(value: Any) -> str:

@@ -1,38 +1,41 @@
-"""Labels: read from their topic, checked, and kept so that the newest of a request wins, known or not (yet)."""
+"""Labels: read from their topic, checked, and kept so that one of each request wins, whatever the order they come in.
+
+The newest `labelled_at` wins. Of equal times the better source does (ground truth, then human review, then user), then
+the greater label, verdict and annotator, by their bytes: an arbitrary rule, but one that gives the same label in
+every order and however often a message is delivered. Labels of unknown requests are kept: the request may come later.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kafka.errors import KafkaError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Case, ColumnElement, Connection, Engine, case, func, literal, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import SQLAlchemyError
 
-from inference import log, offsets, wire
+from inference import offsets, wire
 from inference.answers import dead_letter
+from inference.clock import ClockTolerance
 from inference.consumer import GroupConsumer
-from inference.errors import Code, Refusal, StaleWriteError
+from inference.errors import Code, Refusal
 from inference.hashing import Hasher
+from inference.intake import Intake
 from inference.observe import Observer
 from inference.offsets import Move
 from inference.outcome import DeadLetter
 from inference.publisher import Publisher
 from inference.record import Partition, Record
 from inference.recorder import insert_dead_letters
-from inference.retry import Stop, until_done
+from inference.retry import Stop
 from inference.wire import RefusedError
 from migrations.schema.prediction_log import labels as table
 
-_log = logging.getLogger(__name__)
-SOURCES = ("human_review", "ground_truth", "user")
+SOURCES = ("user", "human_review", "ground_truth")  # the later, the more it is believed
 MAX_LABEL_BYTES = 64_000
 BATCH = 500
-POLL_SECONDS = 0.5
+PACE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,18 @@ class Label:
     annotator_digest: bytes | None = field(repr=False)
     key_id: str | None
 
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Of one request's labels the one of the highest rank wins; `_rank` says the same in the database."""
+        annotator = self.annotator_digest or b""
+        return self.labelled_at, SOURCES.index(self.source), self.label, self.verdict or "", annotator
 
-def parse(record: Record, hasher: Hasher) -> Label | Refusal:
-    """A label message, or why it is none. Never raises, whatever the bytes."""
+
+def parse(record: Record, hasher: Hasher, tolerance: ClockTolerance = ClockTolerance()) -> Label | Refusal:
+    """A label message, or why it is none. Never raises, whatever the bytes.
+
+    A time further ahead than clocks may be apart is refused: no label to come could replace such a one.
+    """
     try:
         message = wire.decode(record, MAX_LABEL_BYTES)
         wire.check_version(message)
@@ -58,6 +70,8 @@ def parse(record: Record, hasher: Hasher) -> Label | Refusal:
             raise RefusedError(
                 Code.LABELLED_AT_INVALID, "labelled_at must be an RFC 3339 time with its offset from UTC"
             )
+        if tolerance.ahead(labelled_at, record.received_at):
+            raise RefusedError(Code.LABELLED_IN_FUTURE, "labelled_at is in the future: is the labeller's clock right?")
         source = message.get("source")
         if source not in SOURCES:
             raise RefusedError(Code.FIELD_INVALID, f"source must be one of {', '.join(SOURCES)}")
@@ -79,20 +93,29 @@ def parse(record: Record, hasher: Hasher) -> Label | Refusal:
 
 
 def store(connection: Connection, labels: Sequence[Label], now: datetime) -> None:
-    """Insert labels, or replace older ones: per request the newest `labelled_at` wins, whatever the order."""
-    newest: dict[str, Label] = {}
+    """Insert labels, or replace those of lower rank. What is there already, and what it outranks, changes nothing."""
+    best: dict[str, Label] = {}
     for label in labels:
-        held = newest.get(label.request_id)
-        if held is None or label.labelled_at >= held.labelled_at:
-            newest[label.request_id] = label
-    if not newest:
+        held = best.get(label.request_id)
+        if held is None or label.rank > held.rank:
+            best[label.request_id] = label
+    if not best:
         return
     statement = upsert(table)
     changed = {column.name: statement.excluded[column.name] for column in table.c if column.name != "request_id"}
     statement = statement.on_conflict_do_update(
-        index_elements=["request_id"], set_=changed, where=table.c.labelled_at <= statement.excluded.labelled_at
+        index_elements=["request_id"], set_=changed, where=_rank(table.c) < _rank(statement.excluded)
     )
-    connection.execute(statement, [_row(newest[key], now) for key in sorted(newest)])
+    # sorted, so that two readers with labels of the same requests wait for one another and never in a circle
+    connection.execute(statement, [_row(best[key], now) for key in sorted(best)])
+
+
+def _rank(columns: Any) -> ColumnElement[Any]:
+    """`Label.rank` of a row; "C" compares text by its code points, as Python does."""
+    source: Case[int] = case(*((columns.source == name, place) for place, name in enumerate(SOURCES)))
+    verdict = func.coalesce(columns.verdict, "").collate("C")
+    annotator = func.coalesce(columns.annotator_digest, literal(b""))
+    return tuple_(columns.labelled_at, source, columns.label.collate("C"), verdict, annotator)
 
 
 def _row(label: Label, now: datetime) -> dict[str, Any]:
@@ -123,60 +146,50 @@ class FeedbackLoop:
         dead_letter_topic: str,
         observer: Observer,
         stop: Stop,
+        worker_id: str = "",
+        tolerance: ClockTolerance = ClockTolerance(),
     ) -> None:
-        self._consumer = consumer
-        self._read_offsets = read_offsets
+        """`tolerance` says how far the labellers' clocks may be ahead, by default five minutes."""
         self._engine = engine
         self._group = group
         self._hasher = hasher
         self._publisher = publisher
         self._dead_letter_topic = dead_letter_topic
         self._observer = observer
-        self._stop = stop
+        self._tolerance = tolerance
+        self._intake = Intake(
+            consumer=consumer,
+            read_offsets=read_offsets,
+            engine=engine,
+            group=group,
+            worker_id=worker_id,
+            name="label",
+            handle=self._handle,
+            observer=observer,
+            stop=stop,
+            batch=BATCH,
+            pace_seconds=PACE_SECONDS,
+        )
 
     def run(self) -> None:
         """Serve until a stop is requested."""
-        try:
-            while not self._stop.requested:
-                self._step()
-        finally:
-            self._consumer.close()
+        self._intake.run()
 
-    def _step(self) -> None:
-        if self._consumer.unsynced:
-            for gap in self._until_done(lambda: self._consumer.sync(self._read_offsets), "reading label offsets"):
-                self._observer.gap(gap)
-        try:
-            records = self._consumer.poll(POLL_SECONDS, BATCH)
-        except KafkaError as error:
-            _log.warning("reading labels failed", extra=log.fields(error=type(error).__name__))
-            self._stop.wait(1.0)
-            return
-        if records:
-            self._handle(records)
-
-    def _handle(self, records: list[Record]) -> None:
-        moves = self._consumer.moves(records)
+    def _handle(self, records: list[Record], moves: Mapping[Partition, Move]) -> None:
         labels, letters = [], []
         for record in records:
-            parsed = parse(record, self._hasher)
+            parsed = parse(record, self._hasher, self._tolerance)
             if isinstance(parsed, Refusal):
                 letters.append(DeadLetter(record, parsed))
             else:
                 labels.append(parsed)
         messages = [dead_letter(letter, self._dead_letter_topic) for letter in letters]
-        self._until_done(lambda: self._publisher.send(messages), "sending dead letters")
-        try:
-            self._until_done(lambda: self._write(labels, letters, moves), "writing labels")
-        except StaleWriteError:
-            self._observer.stale()
-            self._consumer.resync()
-            return
+        self._intake.until_done(lambda: self._publisher.send(messages), "sending dead letters")
+        self._intake.until_done(lambda: self._write(labels, letters, moves), "writing labels")
         for letter in letters:
             self._observer.refused(letter)
         for label in labels:
             self._observer.label(label.source)
-        self._consumer.moved(moves)
 
     def _write(self, labels: Sequence[Label], letters: Sequence[DeadLetter], moves: Mapping[Partition, Move]) -> None:
         now = datetime.now(UTC)
@@ -184,13 +197,3 @@ class FeedbackLoop:
             offsets.advance(connection, self._group, moves, now)
             store(connection, labels, now)
             insert_dead_letters(connection, letters)
-
-    def _until_done(self, action: Callable[[], Any], name: str) -> Any:
-        return until_done(
-            action,
-            name=name,
-            on=(SQLAlchemyError, KafkaError),
-            stop=self._stop,
-            between=self._consumer.keep_alive,
-            failed=self._observer.failed,
-        )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference.errors import StaleWriteError
@@ -32,6 +32,16 @@ def read(connection: Connection, group: str, partitions: Iterable[Partition]) ->
     )
     stored = {Partition(row.topic, row.partition): row.next_offset for row in rows}
     return {partition: offset for partition, offset in stored.items() if partition in wanted}
+
+
+def reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]], Mapping[Partition, int]]:
+    """`read` for one group, each time on a connection of its own."""
+
+    def read_now(partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        with engine.connect() as connection:
+            return read(connection, group, partitions)
+
+    return read_now
 
 
 def advance(connection: Connection, group: str, moves: Mapping[Partition, Move], now: datetime) -> None:

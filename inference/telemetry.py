@@ -199,31 +199,50 @@ class Metrics:
         ProcessCollector(registry=registry)
 
         # what became of requests
-        self.requests = counter("requests", "Requests by what became of them", "outcome", "model_version")
-        self.routes = counter("routes", "Answers by the way they were found", "route", "model_version")
+        self.requests = counter(
+            "requests", "Requests: ok, degraded, duplicate, or the code of what went wrong", "outcome", "model_version"
+        )
+        self.routes = counter(
+            "routes", "Answers by route: fused, fallback to some modalities, or cached", "route", "model_version"
+        )
         self.cascade_skips = counter("cascade_skips", "Answers whose fusion step the cascade spared", "model_version")
-        self.modality_events = counter("modality_events", "Modalities by their status", "modality", "status")
-        self.agreement = counter("agreement_events", "Fused requests by agreement of the heads", "pair", "agree")
-        self.quarantined = counter("quarantined", "Rows kept out of windows", "reason")
-        self.dead_letters = counter("dlq_records", "Messages refused", "reason")
-        self.labels = counter("labels", "Labels read", "source")
-        self.reviews = counter("reviews", "Labels of human review by the reviewer's verdict", "verdict")
+        self.modality_events = counter(
+            "modality_events",
+            "Modalities of requests: present, missing, corrupt, rejected or stale",
+            "modality",
+            "status",
+        )
+        self.agreement = counter("agreement_events", "Fused requests by whether the heads agree", "pair", "agree")
+        self.quarantined = counter("quarantined", "Rows kept out of windows, by reason", "reason")
+        self.dead_letters = counter("dlq_records", "Messages refused, by the code in their dead letter", "reason")
+        self.labels = counter("labels", "Labels read, by who gave them", "source")
+        self.reviews = counter(
+            "reviews", "Labels of human review: correct, incorrect, unsure, other or none", "verdict"
+        )
 
         # how long it took
-        self.preprocess = histogram("preprocess_duration_seconds", "Decoding and tensors, a batch", _STAGE, "modality")
-        self.encode = histogram("encode_duration_seconds", "Encoders, a batch", _STAGE, "modality")
-        self.fusion = histogram("fusion_duration_seconds", "All after the encoders", _STAGE, "model_version")
-        self.end_to_end = histogram("end_to_end_duration_seconds", "Read to answer", _SECONDS, "model_version")
+        self.preprocess = histogram(
+            "preprocess_duration_seconds", "Decoding and tokenizing of a batch; all: not told apart", _STAGE, "modality"
+        )
+        self.encode = histogram(
+            "encode_duration_seconds", "Encoder of a modality, a batch; all: not told apart", _STAGE, "modality"
+        )
+        self.fusion = histogram(
+            "fusion_duration_seconds", "What follows the encoders, a batch", _STAGE, "model_version"
+        )
+        self.end_to_end = histogram(
+            "end_to_end_duration_seconds", "From reading a request to its answer", _SECONDS, "model_version"
+        )
         self.batch_size = histogram("batch_size", "Messages in a batch", _SIZES)
         self.batch_wait = histogram("batch_wait_seconds", "What a request waited for its batch", _STAGE)
         self.transactions = histogram(
-            "db_transaction_duration_seconds", "Committed database transactions", _SECONDS, "operation"
+            "db_transaction_duration_seconds", "Committed transactions", _SECONDS, "operation"
         )
 
         # what is in hand
         self.inflight = gauge("inflight_requests", "Read and not yet written to the database")
         self.inflight_bytes = gauge("inflight_bytes", "Size of the messages read and not yet written")
-        self.queue_items = gauge("stage_queue_items", "Items that wait for a stage", "stage")
+        self.queue_items = gauge("stage_queue_items", "Items that wait for a stage of the worker", "stage")
 
         # Kafka and the database
         self.lag = gauge("consumer_lag_messages", "Messages not yet read", "topic", "partition")
@@ -231,14 +250,16 @@ class Metrics:
             "consumer_stalls", "Times that lag grew while the position stood still", "topic", "partition"
         )
         self.gaps = counter("consumer_gaps", "Stored offsets that the log no longer has", "topic", "partition")
-        self.rebalances = counter("rebalances", "Changes of the partition assignment", "reason")
+        self.rebalances = counter("rebalances", "Changes of the partition assignment, by reason", "reason")
         self.stale_writes = counter("stale_writes", "Writes refused since another worker had moved the offset")
-        self.retries = counter("retries", "Attempts that failed and were tried again", "action")
+        self.retries = counter("retries", "Attempts that failed and were made again", "action")
 
         # the program
-        self.reloads = counter("model_reloads", "Model changes by result", "result")
-        self.spans_dropped = counter("trace_spans_dropped", "Spans that no collector got", "reason")
-        self.contexts_invalid = counter("trace_contexts_invalid", "Trace contexts of messages that are malformed")
+        self.reloads = counter("model_reloads", "Changes of the model: swapped or refused", "result")
+        self.spans_dropped = counter(
+            "trace_spans_dropped", "Spans that no collector got: queue_full, export_failed or shutdown", "reason"
+        )
+        self.contexts_invalid = counter("trace_contexts_invalid", "Malformed trace contexts in traced batches")
         self.cost = Cost(dollars_per_hour)
         if dollars_per_hour:
             registry.register(self.cost)

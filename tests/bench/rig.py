@@ -129,14 +129,16 @@ class Rig:
         engine = create_engine(worker.database)
         with ExitStack() as stack:
             stack.callback(engine.dispose)
-            members = [stack.enter_context(member(worker, number)) for number in range(processes)]
+            members = [stack.enter_context(member(worker, number, wait=False)) for number in range(processes)]
             _wait(lambda: written(engine) >= count * 0.1, members)
             begin, began, before = written(engine), time.perf_counter(), self._cpu(members)
             _wait(lambda: written(engine) >= count * 0.9, members)
             done, seconds, after = written(engine) - begin, time.perf_counter() - began, self._cpu(members)
             resident = sum(resident_bytes(member) for member in members) / 1e6
-        used = [(late - early) / done * 1e6 for early, late in zip(before, after, strict=True)]
-        return Rate(done / seconds, *used, resident)
+        worker_us, database_us, broker_us = (
+            (late - early) / done * 1e6 for early, late in zip(before, after, strict=True)
+        )
+        return Rate(done / seconds, worker_us, database_us, broker_us, resident)
 
     def wait_written(self, worker: WorkerProcess, count: int) -> None:
         """Wait until so many requests are written."""
@@ -172,12 +174,13 @@ def rig() -> Iterator[Rig]:
 
 
 @contextmanager
-def member(worker: WorkerProcess, number: int) -> Iterator[WorkerProcess]:
+def member(worker: WorkerProcess, number: int, *, wait: bool = True) -> Iterator[WorkerProcess]:
+    """One of the processes that share a worker's topics; `wait` until it is ready."""
     member = WorkerProcess(
         worker.name, worker.database, worker.broker, worker.log.with_suffix(f".{number}.log"), worker.extra
     )
     try:
-        member.start()
+        member.start(wait=wait)
         yield member
     finally:
         if member.process is not None and member.process.poll() is None:

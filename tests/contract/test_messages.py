@@ -109,7 +109,7 @@ def test_a_label_is_read_as_documented() -> None:
     label = parse(
         record(
             b'{"schema_version": 1, "request_id": "req-1", "label": "misleading",'
-            b' "labelled_at": "2026-03-02T08:00:00+01:00", "source": "human_review",'
+            b' "labelled_at": "2026-02-28T08:00:00+01:00", "source": "human_review",'
             b' "verdict": "false_positive", "annotator": "ann@example.org"}'
         ),
         HASHER,
@@ -117,7 +117,7 @@ def test_a_label_is_read_as_documented() -> None:
     assert label == Label(
         request_id="req-1",
         label="misleading",
-        labelled_at=datetime(2026, 3, 2, 7, 0, tzinfo=UTC),
+        labelled_at=datetime(2026, 2, 28, 7, 0, tzinfo=UTC),
         source="human_review",
         verdict="false_positive",
         annotator_digest=HASHER.digest("ann@example.org"),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import pynvml  # type: ignore[import-untyped]  # the library ships no types
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from inference.gpu import GpuCollector
+from tests.support.gpu import Driver
 
 
 def test_the_machine_as_it_is() -> None:
@@ -26,38 +24,6 @@ def test_the_machine_as_it_is() -> None:
     assert page.count("fusion_gpu_memory_bytes{") == devices
     assert ("fusion_gpu" in page) == (devices > 0)
     assert "other 0.0" in page
-
-
-@dataclass
-class Driver:
-    """Stands in for NVML where there is no GPU: the calls that the collector makes, with NVML's own structures."""
-
-    percent: list[int]
-    used: list[int]
-    lost: set[str] = field(default_factory=set)
-
-    def _call(self, name: str) -> None:
-        if name in self.lost:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-
-    def nvmlInit(self) -> None:  # noqa: N802
-        self._call("init")
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        self._call("count")
-        return len(self.percent)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
-        self._call(f"device {index}")
-        return index
-
-    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any:  # noqa: N802
-        self._call(f"utilization {handle}")
-        return pynvml.c_nvmlUtilization_t(gpu=self.percent[handle], memory=99)
-
-    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any:  # noqa: N802
-        self._call(f"memory {handle}")
-        return pynvml.c_nvmlMemory_t(total=10 * 2**30, free=2**30, used=self.used[handle])
 
 
 def samples(registry: CollectorRegistry) -> dict[str, float]:
