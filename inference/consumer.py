@@ -75,7 +75,7 @@ class GroupConsumer:
         self.revoking = False
         self.closing = False
         self.lock = threading.Lock()
-        self._topic = topic
+        self.topic = topic
         self._options = {
             **connection,
             "client_id": client_id,
@@ -98,7 +98,7 @@ class GroupConsumer:
 
     def _join(self) -> Any:
         consumer = KafkaConsumer(**self._options)
-        consumer.subscribe([self._topic], listener=_Listener(self))
+        consumer.subscribe([self.topic], listener=_Listener(self))
         return consumer
 
     @property

@@ -26,7 +26,8 @@ class Ready:
     """A request whose modalities are decoded: the model is next.
 
     `inputs` holds what was prepared of each present modality, `known` the prediction where the same inputs were
-    answered before. `request` has let go of its raw data. `size` is in bytes, `length` the longest sequence.
+    answered before. `request` has let go of its raw data. `decoded` tells by modality when its decoding began and
+    ended (`time.monotonic`). `size` is in bytes, `length` the longest sequence.
     """
 
     record: Record
@@ -35,6 +36,7 @@ class Ready:
     inputs: Mapping[str, Prepared] = field(repr=False)
     known: Prediction | None = field(repr=False)
     key: CacheKey | None
+    decoded: Mapping[str, tuple[float, float]]
     preprocess_ms: float
     size: int
     length: int
@@ -52,7 +54,7 @@ class Opener:
         modalities: Mapping[str, Modality],
         hasher: Hasher,
         cache: PredictionCache | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._parser = parser
         self._modalities = modalities
@@ -75,8 +77,9 @@ class Opener:
                 for name, given in parsed.modalities.items()
             }
             inputs: dict[str, Prepared] = {}
+            times: dict[str, tuple[float, float]] = {}
         else:
-            modalities, inputs = self._decode(parsed, digests, card)
+            modalities, inputs, times = self._decode(parsed, digests, card)
             if not any(outcome.status is Status.PRESENT for outcome in modalities.values()):
                 detail = ", ".join(
                     f"{name}: {part.status} ({part.reason})" for name, part in sorted(modalities.items())
@@ -89,6 +92,7 @@ class Opener:
             inputs=inputs,
             known=known,
             key=key,
+            decoded=times,
             preprocess_ms=(self._clock() - begun) * 1000,
             size=sum(array.nbytes for part in inputs.values() for array in part.inputs.values()),
             length=length(inputs),
@@ -102,10 +106,10 @@ class Opener:
 
     def _decode(
         self, request: Request, digests: Mapping[str, bytes], card: ModelCard
-    ) -> tuple[dict[str, ModalityOutcome], dict[str, Prepared]]:
-        """Each modality that was expected or sent and that the model takes."""
+    ) -> tuple[dict[str, ModalityOutcome], dict[str, Prepared], dict[str, tuple[float, float]]]:
+        """Each modality that was expected or sent and that the model takes; what was prepared of it, and when."""
         expected = set(card.modalities) if request.expected is None else set(request.expected)
-        outcomes, inputs = {}, {}
+        outcomes, inputs, times = {}, {}, {}
         for name in sorted((expected | request.modalities.keys()) & set(card.modalities)):
             given = request.modalities.get(name)
             if given is None:
@@ -117,9 +121,10 @@ class Opener:
             if decoded.status is Status.PRESENT:
                 inputs.update(card.prepare({name: decoded.value}))
                 quality = self._quality(name, inputs[name].quality)
-            spent = (self._clock() - begun) * 1000
+            times[name] = begun, self._clock()
+            spent = (times[name][1] - begun) * 1000
             outcomes[name] = _outcome(decoded.status, decoded.reason, digests[name], given, quality, spent)
-        return outcomes, inputs
+        return outcomes, inputs, times
 
     def _quality(self, name: str, measured: Any) -> Mapping[str, float]:
         if measured is None or not len(measured):

@@ -28,6 +28,7 @@ from inference.stages.forward import AnswerStage, BatchStage
 from inference.stages.open import OpenStage
 from inference.stages.parcel import Answered, Batch, Polled
 from inference.stages.write import WriteStage
+from inference.tracing import Tracer
 from inference.worker import RecordGaps, Worker
 
 # One batch is computed and one waits: the model never idles, and what is added to latency stays one batch.
@@ -44,6 +45,7 @@ def build(
     holder: ModelHolder,
     hasher: Hasher,
     observer: Observer,
+    tracer: Tracer,
     stop: Stop,
 ) -> Worker:
     """The request path of one worker. Raises KafkaError where the broker cannot be reached."""
@@ -72,7 +74,7 @@ def build(
             settings.decode_threads or os.cpu_count() or 1,
             settings.batch_size,
         ),
-        batches=BatchStage(opened, batches, batch=_batch(settings), engine=engine, inflight=inflight),
+        batches=BatchStage(opened, batches, batch=_batch(settings), engine=engine, inflight=inflight, tracer=tracer),
         answers=AnswerStage(
             batches,
             answered,
@@ -93,10 +95,12 @@ def build(
             recorder=recorder,
             observer=observer,
             inflight=inflight,
+            tracer=tracer,
             stop=stop,
         ),
         inflight=inflight,
         observer=observer,
+        tracer=tracer,
         stop=stop,
         channels=(opened, batches, answered),
         stall_seconds=settings.stall_seconds,

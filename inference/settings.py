@@ -99,6 +99,12 @@ class WorkerSettings(ModelSettings):
     clock_past_seconds: float = Field(default=86_400, ge=0, description="produced_at older than this is quarantined")
     drain_seconds: float = Field(default=20, ge=0, le=600, description="what is in hand may take so long at a stop")
 
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://", description="OTLP/HTTP collector of traces, as http://host:4318"
+    )
+    trace_ratio: float = Field(default=0.01, ge=0, le=1, description="share of batches that are traced")
+    cost_per_hour: float = Field(default=0, ge=0, description="dollars of one worker for an hour; 0: cost not told")
+
     worker_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         min_length=1,

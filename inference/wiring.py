@@ -13,11 +13,12 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import gaps, health, log, offsets, registry, request_wiring, topics
+from inference import gaps, health, log, offsets, registry, request_wiring, topics, tracing
 from inference.consumer import GroupConsumer
 from inference.errors import StoppingError
 from inference.feedback import FeedbackLoop
 from inference.gaps import Gap
+from inference.gpu import GpuCollector
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.observe import Observer
@@ -30,6 +31,7 @@ from inference.serving import ChampionWatcher, ModelHolder, Serving, load
 from inference.settings import WorkerSettings
 from inference.summarise import WindowSummaries
 from inference.telemetry import Metrics
+from inference.tracing import Tracer
 from inference.worker import RecordGaps, Worker
 from migrations.connect import connect, require_revision, unreachable
 
@@ -43,7 +45,13 @@ class WorkerProgram:
         """Connects to nothing yet."""
         self._settings = settings
         self.stop = Stop(settings.drain_seconds)
-        self._metrics = Metrics(CollectorRegistry(), version=package_version("fusionwatch"), revision="unknown")
+        self._metrics = Metrics(
+            CollectorRegistry(),
+            version=package_version("fusionwatch"),
+            revision="unknown",
+            dollars_per_hour=settings.cost_per_hour,
+        )
+        self._metrics.registry.register(GpuCollector())
         self._observer = Observer(self._metrics)
         self._hasher = Hasher(settings.hmac_key_id, settings.key())
         self._failure: str | None = None
@@ -62,6 +70,8 @@ class WorkerProgram:
         )
         with ExitStack() as stack:
             stack.callback(engine.dispose)
+            tracer = self._tracer()
+            stack.callback(tracer.close)
             self.port = stack.enter_context(
                 health.serve(
                     settings.worker_host,
@@ -77,7 +87,7 @@ class WorkerProgram:
             self._make_topics()
             publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers")
             stack.callback(publisher.close)
-            worker = self._requests(engine, publisher, holder, summaries)
+            worker = self._requests(engine, publisher, holder, summaries, tracer)
             threads = [
                 self._thread("labels", self._labels(engine, publisher).run),
                 self._thread("champion", self._watcher(engine, holder, summaries).run),
@@ -102,8 +112,10 @@ class WorkerProgram:
                 registry.adopt_if_none(connection, settings.model, version, actor=f"worker:{settings.worker_id}")
         summaries = WindowSummaries(modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id)
         self._prepare(summaries, serving)
+        holder = ModelHolder(serving)
+        self._metrics.watch_model_process(lambda: holder.current.model.pid or 0)
         _log.info("model loaded", extra=log.fields(version=serving.card.version))
-        return ModelHolder(serving), summaries
+        return holder, summaries
 
     def _load(self, folder: Path) -> Serving:
         return load(folder, self._settings.model_options())
@@ -111,6 +123,20 @@ class WorkerProgram:
     def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
         card = serving.card
         summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline, card.quality)
+        self._metrics.cost.serving(card.version)
+
+    def _tracer(self) -> Tracer:
+        settings, metrics = self._settings, self._metrics
+        return tracing.connect(
+            settings.otlp_endpoint,
+            ratio=settings.trace_ratio,
+            group=settings.consumer_group,
+            answer_topic=settings.topic_predictions,
+            instance=settings.worker_id,
+            version=package_version("fusionwatch"),
+            dropped=lambda reason, spans: metrics.spans_dropped.labels(reason).inc(spans),
+            invalid=metrics.contexts_invalid.inc,
+        )
 
     def _make_topics(self) -> None:
         settings = self._settings
@@ -130,7 +156,7 @@ class WorkerProgram:
         return GroupConsumer(settings.kafka(), group, topic, client_id, settings.max_poll_seconds)
 
     def _requests(
-        self, engine: Engine, publisher: Publisher, holder: ModelHolder, summaries: WindowSummaries
+        self, engine: Engine, publisher: Publisher, holder: ModelHolder, summaries: WindowSummaries, tracer: Tracer
     ) -> Worker:
         return request_wiring.build(
             self._settings,
@@ -141,6 +167,7 @@ class WorkerProgram:
             holder=holder,
             hasher=self._hasher,
             observer=self._observer,
+            tracer=tracer,
             stop=self.stop,
         )
 

@@ -33,6 +33,7 @@ from inference.stages.forward import AnswerStage, BatchStage
 from inference.stages.open import OpenStage
 from inference.stages.write import WriteStage
 from inference.stall import StallGuard
+from inference.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.2
@@ -60,6 +61,7 @@ class Worker:
         write: WriteStage,
         inflight: InFlight,
         observer: Observer,
+        tracer: Tracer,
         stop: Stop,
         channels: Sequence[Channel[Any]],
         stall_seconds: float,
@@ -76,6 +78,7 @@ class Worker:
         self._write = write
         self._inflight = inflight
         self._observer = observer
+        self._tracer = tracer
         self._stop = stop
         self._channels = channels
         self._failure: BaseException | None = None
@@ -166,14 +169,18 @@ class Worker:
             self._stalls.reset()
 
     def _poll(self) -> None:
+        begun = time.monotonic()
         try:
             records = self._consumer.poll(IDLE_SECONDS, min(POLL_RECORDS, max(1, self._inflight.room)))
         except KafkaError as error:
-            _log.warning("reading failed", extra=log.fields(error=type(error).__name__))
+            name = type(error).__name__
+            _log.warning("reading failed", extra=log.fields(error=name))
+            self._tracer.poll(self._consumer.topic, (), begun, time.monotonic(), name)
             self._stop.wait(1.0)
             return
         if not records:
             return
+        self._tracer.poll(self._consumer.topic, records, begun, time.monotonic())
         self._inflight.add(len(records), sum(len(record.value or b"") for record in records))
         self._opening.submit(records, self._serving(), self._consumer.epoch)
 

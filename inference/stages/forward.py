@@ -18,6 +18,8 @@ from inference.publisher import NOTHING, Publisher
 from inference.serving import Serving
 from inference.stages.channel import Channel, EndedError
 from inference.stages.parcel import Answered, Batch, Polled
+from inference.telemetry import WHOLE
+from inference.tracing import BatchTrace, Tracer
 
 
 class BatchStage:
@@ -31,6 +33,7 @@ class BatchStage:
         batch: MicroBatcher[Opened],
         engine: Engine,
         inflight: InFlight,
+        tracer: Tracer,
     ) -> None:
         """`target` bounds how many batches are under way: it blocks, and the batch in hand grows meanwhile."""
         self._source = source
@@ -38,6 +41,7 @@ class BatchStage:
         self._batch = batch
         self._engine = engine
         self._inflight = inflight
+        self._tracer = tracer
         self._size = 0
         self._serving: Serving | None = None
         self._epoch = 0
@@ -76,8 +80,21 @@ class BatchStage:
         if not opened or self._serving is None:
             return
         rows = [message.inputs for message in opened if isinstance(message, Ready) and message.known is None]
+        trace = self._trace(opened)
         ticket = self._engine.submit(self._serving, rows) if rows else None
-        self._target.put(Batch(opened, self._serving, self._epoch, size, ticket, time.monotonic()))
+        self._target.put(Batch(opened, self._serving, self._epoch, size, ticket, time.monotonic(), trace))
+
+    def _trace(self, opened: Sequence[Opened]) -> BatchTrace:
+        first = opened[0].record
+        trace = self._tracer.batch(first.topic, [message.record for message in opened], first.received)
+        if trace.recording:
+            times: dict[str, list[tuple[float, float]]] = {}
+            for message in opened:
+                if isinstance(message, Ready):
+                    for name, span in message.decoded.items():
+                        times.setdefault(name, []).append(span)
+            trace.decoded({name: (min(spans)[0], max(end for _, end in spans)) for name, spans in times.items()})
+        return trace
 
 
 class AnswerStage:
@@ -123,9 +140,13 @@ class AnswerStage:
                 self._serving.close()
             self._serving = batch.serving
         outcomes = self._outcomes(batch, results)
-        current = batch.epoch == self._epoch()
-        sending = self._publisher.start([self._answers.encode(outcome) for outcome in outcomes]) if current else NOTHING
-        self._target.put(Answered(outcomes, batch.epoch, batch.size, sending))
+        if batch.trace.recording and (first := _first_prediction(results)) is not None:
+            batch.trace.forward(time.monotonic(), {WHOLE: first.encode_ms}, first.fuse_ms)
+        sending = NOTHING
+        if batch.epoch == self._epoch():
+            messages = [self._answers.encode(outcome) for outcome in outcomes]
+            sending = self._publisher.start(batch.trace.sending(messages))
+        self._target.put(Answered(outcomes, batch.epoch, batch.size, sending, batch.trace))
 
     def _outcomes(self, batch: Batch, results: Sequence[Prediction | Refusal]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -143,3 +164,7 @@ class AnswerStage:
                 self._cache.put(message.key, result)
             outcomes.append(predicted(message, result, self._tolerance, submitted=batch.submitted, now=now))
         return outcomes
+
+
+def _first_prediction(results: Sequence[Prediction | Refusal]) -> Prediction | None:
+    return next((result for result in results if isinstance(result, Prediction)), None)

@@ -12,6 +12,7 @@ from inference.pipeline import Opened
 from inference.publisher import Sending
 from inference.record import Record
 from inference.serving import Serving
+from inference.tracing import BatchTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Batch:
     size: int
     ticket: Ticket | None
     submitted: float
+    trace: BatchTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,4 @@ class Answered:
     epoch: int
     size: int
     sending: Sending
+    trace: BatchTrace

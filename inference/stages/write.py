@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from kafka.errors import KafkaError
@@ -16,13 +17,13 @@ from inference.errors import StaleWriteError
 from inference.inflight import InFlight
 from inference.observe import Observer
 from inference.offsets import Move
-from inference.outcome import Outcome
 from inference.publisher import Publisher
 from inference.record import Partition
 from inference.recorder import Recorder, Written
 from inference.retry import Stop, until_done
 from inference.stages.channel import Channel, EndedError
 from inference.stages.parcel import Answered
+from inference.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -45,6 +46,7 @@ class WriteStage:
         recorder: Recorder,
         observer: Observer,
         inflight: InFlight,
+        tracer: Tracer,
         stop: Stop,
     ) -> None:
         self._source = source
@@ -54,6 +56,7 @@ class WriteStage:
         self._recorder = recorder
         self._observer = observer
         self._inflight = inflight
+        self._tracer = tracer
         self._stop = stop
         self._epoch = 0
         self._partitions: set[Partition] = set()
@@ -82,9 +85,10 @@ class WriteStage:
             for parcel in current:
                 self._acknowledge(parcel)
             if current:
-                self._write([outcome for parcel in current for outcome in parcel.outcomes], current[0].epoch)
+                self._write(current)
         finally:
             for parcel in parcels:
+                parcel.trace.end(time.monotonic(), "dropped")  # of one that was written, nothing is left to end
                 self._inflight.release(len(parcel.outcomes), parcel.size)
 
     def _acknowledge(self, parcel: Answered) -> None:
@@ -99,9 +103,12 @@ class WriteStage:
                 raise
 
         self._until_done(wait, "sending answers", KafkaError)
+        parcel.trace.sent(time.monotonic())
         self._observer.answered(parcel.outcomes)
 
-    def _write(self, outcomes: list[Outcome], epoch: int) -> None:
+    def _write(self, parcels: Sequence[Answered]) -> None:
+        outcomes = [outcome for parcel in parcels for outcome in parcel.outcomes]
+        epoch, begun = parcels[0].epoch, time.monotonic()
         moves: dict[Partition, Move] = {}
 
         def attempt() -> Written | None:
@@ -126,6 +133,7 @@ class WriteStage:
             self._partitions |= moves.keys()
             self.committed.put(moves)
             self._observer.written(written)
+            self._tracer.wrote([parcel.trace for parcel in parcels], begun, time.monotonic(), written.logged)
 
     def _follow(self, epoch: int) -> None:
         """Where the assignment changed, drop the sums of what was held: whoever owns a partition continues it."""

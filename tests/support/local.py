@@ -29,6 +29,7 @@ from inference.stages.channel import Channel, EndedError
 from inference.stages.forward import AnswerStage, BatchStage
 from inference.stages.open import OpenStage
 from inference.stages.parcel import Answered, Batch, Polled
+from inference.tracing import Tracer
 from tests.unit.inference.tiny import tiny_card, tiny_model_predictor
 
 HASHER = Hasher("k1", b"k" * 32)
@@ -107,7 +108,7 @@ class LocalPath:
         opening.end()
         engine = Engine(Stop(1.0), failed=lambda _: None, seconds=60.0)
         batch = MicroBatcher[Opened](self._batch_size, 10.0, time.monotonic)
-        BatchStage(opened, batches, batch=batch, engine=engine, inflight=self.inflight).run()
+        BatchStage(opened, batches, batch=batch, engine=engine, inflight=self.inflight, tracer=Tracer()).run()
         AnswerStage(
             batches,
             answered,
