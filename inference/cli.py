@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -11,6 +12,7 @@ from kafka.errors import KafkaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from inference import log
+from inference.broker_check import BrokerError, require_broker
 from migrations.connect import SchemaTooOldError
 from migrations.settings import PREFIX, DatabaseSettings, SettingsError
 
@@ -42,6 +44,7 @@ def worker() -> None:
 
     settings = _settings(WorkerSettings)
     log.configure(settings.log_level)
+    _require_broker(settings.kafka())
     program = WorkerProgram(settings)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: program.stop.request())
@@ -62,6 +65,7 @@ def observe() -> None:
 
     settings = _settings(ObserveSettings)
     log.configure(settings.log_level)
+    _require_broker(settings.kafka())
     program = ObserveProgram(settings)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: program.stop.request())
@@ -127,6 +131,13 @@ def _settings(kind: type[Settings]) -> Settings:
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(BAD_SETTINGS) from None
+
+
+def _require_broker(options: Mapping[str, Any]) -> None:
+    try:
+        require_broker(options)
+    except BrokerError as error:
+        _fail(str(error))
 
 
 def _fail(reason: str) -> None:

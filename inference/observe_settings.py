@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from inference.hashing import KEY_BYTES
+from inference.kafka_settings import KafkaSettings
 from inference.projection import FUSED
 from migrations.settings import DatabaseSettings
 
@@ -18,7 +19,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
-class ObserveSettings(DatabaseSettings):
+class ObserveSettings(DatabaseSettings, KafkaSettings):
     """Settings of `fusionwatch-inference observe`."""
 
     model: str = Field(default="fusion", min_length=1, description="the model's name; its champion alias is followed")
@@ -42,7 +43,6 @@ class ObserveSettings(DatabaseSettings):
     # observations, labels, and two probes at once
     database_pool_size: int = Field(default=4, ge=4, le=100, description="connections kept open by this process")
 
-    kafka_bootstrap_servers: str = Field(min_length=1, description="host:port, several with commas")
     consumer_group: str = Field(
         default="fusionwatch-observe", min_length=1, description="group that shares the partitions"
     )
@@ -121,7 +121,3 @@ class ObserveSettings(DatabaseSettings):
         if self.hmac_key_file is not None:
             return self.hmac_key_file.read_bytes().rstrip(b"\r\n")
         return self.hmac_key.get_secret_value().encode() if self.hmac_key is not None else b""
-
-    def kafka(self) -> dict[str, Any]:
-        """kafka-python's options for reaching the broker."""
-        return {"bootstrap_servers": [server.strip() for server in self.kafka_bootstrap_servers.split(",")]}

@@ -40,8 +40,11 @@ NOTHING = Sending((), (), None)
 class Publisher:
     """A producer whose messages count once every one is acknowledged. Safe for several threads."""
 
-    def __init__(self, connection: Mapping[str, Any], client_id: str) -> None:
-        """`connection` holds kafka-python's options for reaching the broker. Raises KafkaError where it cannot."""
+    def __init__(self, connection: Mapping[str, Any], client_id: str, compression: str = "none") -> None:
+        """`connection` holds kafka-python's options for reaching the broker; `compression` is none, gzip, lz4 or zstd.
+
+        Raises KafkaError where the broker cannot be reached.
+        """
         self._producer = KafkaProducer(
             **connection,
             client_id=client_id,
@@ -49,6 +52,7 @@ class Publisher:
             enable_idempotence=False,  # answers are at-least-once by contract, and not every broker gives producer ids
             linger_ms=2,
             batch_size=BATCH_BYTES,
+            compression_type=None if compression == "none" else compression,
             max_request_size=MAX_SEND_BYTES,
             request_timeout_ms=int(SEND_SECONDS * 1000),
             delivery_timeout_ms=int(SEND_SECONDS * 1000) + 2,

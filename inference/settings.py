@@ -6,11 +6,12 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from inference.hashing import KEY_BYTES
+from inference.kafka_settings import KafkaSettings
 from inference.model_io import Dtype, ModelOptions
 from inference.training.fit_settings import FitSettings
 from migrations.settings import DatabaseSettings
@@ -51,7 +52,7 @@ class ModelSettings(DatabaseSettings):
         return self.hmac_key.get_secret_value().encode() if self.hmac_key is not None else b""
 
 
-class WorkerSettings(ModelSettings):
+class WorkerSettings(ModelSettings, KafkaSettings):
     """Settings of `fusionwatch-inference worker`."""
 
     checkpoint: Path = Field(description="folder that becomes champion where the model has none yet")
@@ -60,10 +61,12 @@ class WorkerSettings(ModelSettings):
     # requests, labels, champion, and two probes at once
     database_pool_size: int = Field(default=6, ge=4, le=100, description="connections kept open by this process")
 
-    kafka_bootstrap_servers: str = Field(min_length=1, description="host:port, several with commas")
     consumer_group: str = Field(default="fusionwatch", min_length=1, description="group that shares the partitions")
     topic_requests: Topic = Field(default="fusion.requests", pattern=_TOPIC, description="requests are read from it")
     topic_predictions: Topic = Field(default="fusion.predictions", pattern=_TOPIC, description="answers go to it")
+    answer_compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
+        default="none", description="how batches of answers and dead letters are compressed"
+    )
     topic_labels: Topic = Field(default="fusion.labels", pattern=_TOPIC, description="labels are read from it")
     topic_dead_letters: Topic = Field(default="fusion.requests.dlq", pattern=_TOPIC, description="refused messages")
     create_topics: bool = Field(default=False, description="make missing topics at start")
@@ -139,10 +142,6 @@ class WorkerSettings(ModelSettings):
             attention=self.answer_attention,
             family_modules=tuple(name.strip() for name in self.family_modules.split(",") if name.strip()),
         )
-
-    def kafka(self) -> dict[str, Any]:
-        """kafka-python's options for reaching the broker."""
-        return {"bootstrap_servers": [server.strip() for server in self.kafka_bootstrap_servers.split(",")]}
 
 
 class TrainerSettings(ModelSettings):

@@ -85,7 +85,7 @@ class WorkerProgram:
             holder, summaries = self._models(engine)
             stack.callback(lambda: holder.current.close())
             self._make_topics()
-            publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers")
+            publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers", settings.answer_compression)
             stack.callback(publisher.close)
             worker = self._requests(engine, publisher, holder, summaries, tracer)
             threads = [

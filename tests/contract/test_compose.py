@@ -10,11 +10,13 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from inference.kafka_settings import KafkaSettings
 from inference.settings import TrainerSettings, WorkerSettings
 from inference.telemetry import Metrics as WorkerMetrics
 from migrations.settings import PREFIX, DatabaseSettings
 from monitor.settings import MonitorSettings
 from monitor.telemetry import Metrics as MonitorMetrics
+from tests.support.certificates import certificates
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[DatabaseSettings]] = {
@@ -25,7 +27,13 @@ SETTINGS: dict[str, type[DatabaseSettings]] = {
 }
 ONE_SHOT = {"migrate", "roles"}
 INTERPOLATED = re.compile(r"(?<!\$)\$\{(\w+)(:[?-])?([^}]*)\}")
-NOT_SECRET = {"FUSIONWATCH_CHECKPOINT", "FUSIONWATCH_DASHBOARD_URL"}
+OPTIONAL = {
+    "FUSIONWATCH_ANSWER_COMPRESSION",
+    "FUSIONWATCH_CHECKPOINT",
+    "FUSIONWATCH_DASHBOARD_URL",
+    "FUSIONWATCH_KAFKA_FILES",
+    *(f"{PREFIX}{name}".upper() for name in KafkaSettings.model_fields),
+}
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -75,7 +83,7 @@ def test_every_secret_must_be_given_and_is_explained() -> None:
     explained = set(re.findall(r"^#?(FUSIONWATCH_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     interpolated = {name: how for name, how, _ in INTERPOLATED.findall(TEXT)}
     assert set(interpolated) == explained
-    assert {name for name, how in interpolated.items() if how != ":?"} == NOT_SECRET
+    assert {name for name, how in interpolated.items() if how != ":?"} == OPTIONAL
     for secret in COMPOSE["secrets"].values():
         assert interpolated[secret["environment"]] == ":?"
     assert re.findall(r"^(FUSIONWATCH_\w+)=(?:.+)$", (ROOT / ".env.example").read_text(), re.MULTILINE) == []
@@ -114,9 +122,8 @@ def test_only_loopback_is_published() -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_program_accepts_its_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    given = dict.fromkeys((name for name, _, _ in INTERPOLATED.findall(TEXT)), "a" * 40)
+    given = dict.fromkeys({name for name, _, _ in INTERPOLATED.findall(TEXT)} - OPTIONAL, "a" * 40)
     given["FUSIONWATCH_WEBHOOK_URL"] = "https://on-call.test/alerts"
-    given.pop("FUSIONWATCH_DASHBOARD_URL")
     targets = [volume.split(":")[-2 if volume.endswith(":ro") else -1] for volume in SERVICES[name].get("volumes", ())]
     known = {f"{PREFIX}{field}".upper() for field in SETTINGS[name].model_fields}
     for key, value in SERVICES[name]["environment"].items():
@@ -135,6 +142,33 @@ def test_each_program_accepts_its_environment(name: str, tmp_path: Path, monkeyp
     (job,) = (each for each in scraped if each["job_name"] == name)
     ports = [sd["port"] for sd in job.get("dns_sd_configs", ())]
     assert ports == [port] or job["static_configs"][0]["targets"] == [f"{name}:{port}"]
+
+
+def test_the_worker_can_be_pointed_at_a_secured_kafka(tmp_path: Path) -> None:
+    authority = certificates(tmp_path / "certificates").authority
+    given = {
+        "FUSIONWATCH_KAFKA_BOOTSTRAP_SERVERS": "kafka.test:9094",
+        "FUSIONWATCH_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "FUSIONWATCH_KAFKA_SSL_CA_FILE": str(authority),
+        "FUSIONWATCH_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "FUSIONWATCH_KAFKA_SASL_USERNAME": "ann",
+        "FUSIONWATCH_KAFKA_SASL_PASSWORD": "a-password",
+    }
+    environment = SERVICES["worker"]["environment"]
+    shown = {key: filled(value, given) for key, value in environment.items() if key.startswith(f"{PREFIX}KAFKA_")}
+    settings = KafkaSettings(**{key.removeprefix(PREFIX).lower(): value for key, value in shown.items()})
+    assert settings.kafka() == {
+        "bootstrap_servers": ["kafka.test:9094"],
+        "security_protocol": "SASL_SSL",
+        "ssl_check_hostname": True,
+        "ssl_cafile": str(authority),
+        "ssl_certfile": None,
+        "ssl_keyfile": None,
+        "ssl_password": "",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "ann",
+        "sasl_plain_password": "a-password",
+    }
 
 
 def test_programs_run_without_privileges_on_a_read_only_disk() -> None:

@@ -30,10 +30,10 @@ class Certificates:
 
 
 def certificates(folder: Path) -> Certificates:
-    """Make an authority, a server's certificate for loopback, a client's, and an authority that signed neither."""
+    """Make an authority, a server's certificate for 127.0.0.1, a client's, and an authority that signed neither."""
     folder.mkdir(parents=True, exist_ok=True)
     authority, other = trustme.CA(), trustme.CA()
-    server = authority.issue_cert("127.0.0.1", "localhost")
+    server = authority.issue_cert("127.0.0.1")
     client = authority.issue_cert("worker@fusionwatch.test")
     made = Certificates(*(folder / f"{name}.pem" for name in Certificates.__dataclass_fields__))
     authority.cert_pem.write_to_path(str(made.authority))

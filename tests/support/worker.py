@@ -131,7 +131,7 @@ class WorkerProcess:
         """Whether /readyz answers 200."""
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()[-3000:]
-        return _ok(f"http://127.0.0.1:{self.port}/readyz")
+        return answers_ok(f"http://127.0.0.1:{self.port}/readyz")
 
     def get(self, path: str) -> str:
         """A page of its HTTP server."""
@@ -155,7 +155,9 @@ def in_process(worker: WorkerProcess) -> Iterator[WorkerProgram]:
     thread.start()
     try:
         wait_until(
-            lambda: program.port and _ok(f"http://127.0.0.1:{program.port}/readyz"), 90, "the worker is not ready"
+            lambda: program.port and answers_ok(f"http://127.0.0.1:{program.port}/readyz"),
+            90,
+            "the worker is not ready",
         )
         worker.port = program.port or 0
         yield program
@@ -165,7 +167,8 @@ def in_process(worker: WorkerProcess) -> Iterator[WorkerProgram]:
     assert ended == [True]
 
 
-def _ok(url: str) -> bool:
+def answers_ok(url: str) -> bool:
+    """Whether a URL answers with a status below 400."""
     try:
         with urllib.request.urlopen(url, timeout=2):
             return True
