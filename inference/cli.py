@@ -38,7 +38,7 @@ def main() -> None:
 def worker() -> None:
     """Read requests, predict, answer, log; until SIGTERM or Ctrl-C, then finish what is in hand."""
     # each command imports its own program: `observe` runs where there is no torch
-    from inference.models.checkpoint import CheckpointError
+    from inference.models.card import CheckpointError
     from inference.settings import WorkerSettings
     from inference.wiring import WorkerProgram
 

@@ -7,10 +7,10 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from inference.hashing import KEY_BYTES
 from inference.kafka_settings import KafkaSettings
+from inference.key_settings import KeySettings
 from inference.projection import FUSED
 from migrations.settings import DatabaseSettings
 
@@ -19,7 +19,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
-class ObserveSettings(DatabaseSettings, KafkaSettings):
+class ObserveSettings(DatabaseSettings, KafkaSettings, KeySettings):
     """Settings of `fusionwatch-inference observe`."""
 
     model: str = Field(default="fusion", min_length=1, description="the model's name; its champion alias is followed")
@@ -65,9 +65,7 @@ class ObserveSettings(DatabaseSettings, KafkaSettings):
     clock_past_seconds: float = Field(default=86_400, ge=0, description="produced_at older than this is quarantined")
     drain_seconds: float = Field(default=20, ge=0, le=600, description="what is in hand may take so long at a stop")
 
-    hmac_key: SecretStr | None = Field(default=None, description="key of annotators' digests, at least 32 bytes")
-    hmac_key_file: Path | None = Field(default=None, description="file whose bytes are the key, ends of lines cut off")
-    hmac_key_id: str = Field(default="", max_length=64, description="name of the key, stored beside each digest")
+    hmac_key_id: str = Field(default="", max_length=64, description="name of the key of annotators' digests")
 
     observer_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
@@ -101,23 +99,8 @@ class ObserveSettings(DatabaseSettings, KafkaSettings):
 
     @model_validator(mode="after")
     def _has_key(self) -> Self:
-        if not self.read_labels:
-            return self
-        if (self.hmac_key is None) == (self.hmac_key_file is None) or not self.hmac_key_id:
-            raise ValueError(
-                "reading labels needs FUSIONWATCH_HMAC_KEY_ID and one of FUSIONWATCH_HMAC_KEY and "
-                "FUSIONWATCH_HMAC_KEY_FILE; or set FUSIONWATCH_READ_LABELS=false"
-            )
-        try:
-            found = len(self.key())
-        except OSError as error:
-            raise ValueError(f"FUSIONWATCH_HMAC_KEY_FILE: {error.strerror}: {self.hmac_key_file}") from None
-        if found < KEY_BYTES:
-            raise ValueError(f"the HMAC key has {found} bytes; at least {KEY_BYTES} are needed")
+        if self.read_labels:
+            if not self.hmac_key_id:
+                raise ValueError("reading labels needs FUSIONWATCH_HMAC_KEY_ID; or set FUSIONWATCH_READ_LABELS=false")
+            self.require_key()
         return self
-
-    def key(self) -> bytes:
-        """The HMAC key's bytes. Raises OSError where its file cannot be read."""
-        if self.hmac_key_file is not None:
-            return self.hmac_key_file.read_bytes().rstrip(b"\r\n")
-        return self.hmac_key.get_secret_value().encode() if self.hmac_key is not None else b""

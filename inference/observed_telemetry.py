@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client import Counter
-
 from inference.observed_rows import ObservedRow
 from inference.telemetry import Metrics, count
 
 
 class ObservationMetrics:
-    """Counts for one process, beside `metrics` and in its registry."""
+    """Counts for one process."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._left_out = Counter(
-            "fusion_observation_parts_left_out",
-            "Embeddings and statistics of observations that were not summarised",
-            ("modality", "reason"),
-            registry=metrics.registry,
-        )
 
     def observed(self, rows: Sequence[ObservedRow]) -> None:
         """A batch that was written. Times that senders did not tell are left out."""
@@ -34,7 +26,7 @@ class ObservationMetrics:
         agreed = [str(p.agreement).lower() for p in predictions if p.agreement is not None]
         count(metrics.agreement, [("all", each) for each in agreed])
         count(metrics.quarantined, [(a.quarantine,) for a in answers if a.quarantine is not None])
-        count(self._left_out, [part for row in rows for part in row.left_out])
+        count(metrics.parts_left_out, [part for row in rows for part in row.left_out])
         metrics.batch_size.observe(len(rows))
         for answer in answers:
             version = answer.prediction.model_version

@@ -213,6 +213,12 @@ class Metrics:
             "status",
         )
         self.agreement = counter("agreement_events", "Fused requests by whether the heads agree", "pair", "agree")
+        self.parts_left_out = counter(
+            "observation_parts_left_out",
+            "Embeddings and statistics of observations not summarised",
+            "modality",
+            "reason",
+        )
         self.quarantined = counter("quarantined", "Rows kept out of windows, by reason", "reason")
         self.dead_letters = counter("dlq_records", "Messages refused, by the code in their dead letter", "reason")
         self.labels = counter("labels", "Labels read, by who gave them", "source")

@@ -32,6 +32,9 @@ class MonitorSettings(DatabaseSettings):
     grace_seconds: float = Field(default=30, ge=0, le=3600, description="how long workers may take to write a slot")
     catch_up_windows: int = Field(default=12, ge=1, le=1000, description="windows judged after the monitor was away")
     silence_seconds: Seconds = Field(default=300, ge=1, description="a stream without rows for so long is silent")
+    database_page_seconds: Seconds = Field(
+        default=120, ge=1, description="a database that takes no writes for so long is told without it"
+    )
     label_window_seconds: Seconds = Field(default=86400, ge=1, description="labels received so lately are judged")
     label_limit: int = Field(default=20_000, ge=100, le=1_000_000, description="at most so many labelled rows")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from monitor.domain.job import PolicyLimits
 from monitor.settings import MonitorSettings
 from monitor.tasks.detect import Detect, Windows
 from monitor.tasks.leader import Leadership
+from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.retrain import JobLimits, Retrain
@@ -40,8 +42,10 @@ class Monitor:
         self.retrain = retrain(settings, self.engine, self.metrics, clock)
         self.maintenance = Maintenance(self.engine, self.metrics, clock)
         self.leadership = Leadership(self.engine, settings.model)
+        self.lifeline = lifeline(settings, self.engine, self._channels, self.metrics, clock)
         tasks = (
-            Task("detect", settings.detect_interval_seconds, self.detect.run),
+            Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
+            Task("lifeline", settings.detect_interval_seconds, self.lifeline.run, leader_only=False),
             Task("notify", settings.notify_interval_seconds, self.notify.run),
             Task("retrain", settings.retrain_interval_seconds, self.retrain.run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
@@ -95,6 +99,21 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
         ),
         routes=settings.routes_by_severity,
         links=Links(str(settings.dashboard_url), settings.runbook_url),
+        metrics=metrics,
+        clock=clock,
+    )
+
+
+def lifeline(
+    settings: MonitorSettings, engine: Engine, built: Mapping[str, Channel], metrics: Metrics, clock: Clock
+) -> Lifeline:
+    """The page that needs no database, to the receivers of pages."""
+    return Lifeline(
+        engine,
+        {receiver: built[receiver] for receiver in settings.routes_by_severity["page"]},
+        model=settings.model,
+        links=Links(str(settings.dashboard_url), settings.runbook_url),
+        patience=timedelta(seconds=settings.database_page_seconds),
         metrics=metrics,
         clock=clock,
     )

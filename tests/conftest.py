@@ -28,9 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest picks by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark whatever uses a broker; leave out what only Apache Kafka can do where the embedded broker is meant."""
+    """Mark whatever talks to a broker; leave out what only Apache Kafka can do where the embedded broker is meant."""
     for item in items:
-        if {"broker", "restartable_broker"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"broker", "restartable_broker"} or item.get_closest_marker("apache"):
             item.add_marker("kafka")
     if config.getoption("--broker") != "apache":
         left_out = [item for item in items if item.get_closest_marker("apache")]

@@ -6,6 +6,7 @@ Nothing is decoded for it: any modality that was sent and is not empty counts as
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -14,6 +15,7 @@ from transformers import PreTrainedConfig
 
 from inference.modalities.base import modalities
 from inference.models.base import Family, FusionOutput, ModalityBatch
+from inference.models.checkpoint import save_checkpoint, write_manifest
 
 
 class PassThroughConfig(PreTrainedConfig):
@@ -56,3 +58,18 @@ FAMILY = Family(
     encoders=dict.fromkeys(modalities(), "encoder."),
     raw=True,
 )
+
+
+def save(folder: Path, priors: Mapping[str, float]) -> str:
+    """Write and seal a checkpoint that answers these probabilities by label; returns its version.
+
+    Raises CheckpointError where the folder holds one already, ValueError where they are no probabilities above 0.
+    """
+    labels = tuple(priors)
+    config = PassThroughConfig(
+        priors=list(priors.values()),
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+    )
+    save_checkpoint(folder, PassThrough(config), None, labels, 1.0)
+    return write_manifest(folder)

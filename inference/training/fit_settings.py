@@ -1,4 +1,4 @@
-"""How a retrain is fitted. No torch here: settings are read by programs that never train."""
+"""How to fine-tune: apart from the fit itself, so that programs that train nothing need no torch to read settings."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from monitor.alerts.rules import Rule
-from monitor.alerts.stages import RESOLVED, Notice
+from monitor.alerts.rules import ALL, Rule, labels
+from monitor.alerts.stages import FIRING, RESOLVED, Notice
+from monitor.domain.alert import fingerprint
 from monitor.domain.finding import Finding
 
 SCHEMA_VERSION = 1
@@ -60,6 +61,42 @@ def message(notice: Notice, model: str, told: dict[str, Any], inhibited_by: str 
         **told,
         "summary": f"resolved: {told['summary']}" if resolved else told["summary"],
         "inhibited_by": inhibited_by,
+    }
+
+
+def direct(
+    alertname: str,
+    summary: str,
+    *,
+    model: str,
+    since: datetime,
+    resolved_at: datetime | None,
+    links: Links,
+    runbook: str,
+) -> dict[str, Any]:
+    """The message of a page that no finding and no row of the database stands behind; `alert_id` is null."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "alert_id": None,
+        "fingerprint": fingerprint(alertname, labels(model, ALL)),
+        "alertname": alertname,
+        "severity": "page",
+        "state": FIRING if resolved_at is None else RESOLVED,
+        "model": model,
+        "modality": ALL,
+        "since": _rfc3339(since),
+        "resolved_at": _rfc3339(resolved_at),
+        "summary": summary if resolved_at is None else f"resolved: {summary}",
+        "value": None,
+        "interval": None,
+        "threshold": None,
+        "p_value": None,
+        "moved": [],
+        "model_version": None,
+        "window_end": None,
+        "dashboard": links.dashboard,
+        "runbook": links.runbook(runbook),
+        "inhibited_by": None,
     }
 
 

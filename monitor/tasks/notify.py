@@ -46,28 +46,33 @@ class Notify:
         self._retry = retry
         self._metrics = metrics
         self._clock = clock
+        self._unmarked: set[str] = set()  # delivered, but not known to be marked: a full disk must not repeat them
 
     def run(self) -> None:
         """Send what is due. A receiver that asks to be tried again is left alone for the rest of the run."""
         skip: set[str] = set()
         for _ in range(BATCH):
-            if not self._send_one(skip):
+            if (key := self._send_one(skip)) is None:
                 return
+            self._unmarked.discard(key)
 
-    def _send_one(self, skip: set[str]) -> bool:
+    def _send_one(self, skip: set[str]) -> str | None:
+        """The key of the message dealt with, in a transaction that is committed on return; None where none is due."""
         now = self._clock.now()
         with self._engine.begin() as connection:
             outgoing = notifications.claim_due(connection, now, skip)
             if outgoing is None:
-                return False
+                return None
+            key = notifications.dedup_key(outgoing)
             if outgoing.event == RESOLVED and notifications.firing_status(connection, outgoing) != SENT:
                 self._end(connection, outgoing, SUPPRESSED, "firing_not_told")
-                return True
-            delivery = self._deliver(outgoing)
+                return key
+            delivery = Delivery(Outcome.SENT) if key in self._unmarked else self._deliver(outgoing, key)
             if delivery.outcome is Outcome.SENT:
+                self._unmarked.add(key)
                 notifications.mark_sent(connection, outgoing.notification_id, self._clock.now())
                 self._metrics.notifications.labels(outgoing.receiver, SENT).inc()
-                return True
+                return key
             self._metrics.notification_failures.labels(outgoing.receiver, str(delivery.outcome)).inc()
             if delivery.outcome is Outcome.REFUSE:
                 self._end(connection, outgoing, FAILED, f"refused: {delivery.reason}")
@@ -77,14 +82,14 @@ class Notify:
                 at = self._clock.now() + self._retry.delay(outgoing.attempts + 1)
                 notifications.mark_retry(connection, outgoing.notification_id, at, f"{DUE}: {delivery.reason}")
                 skip.add(outgoing.receiver)
-            return True
+            return key
 
-    def _deliver(self, outgoing: Outgoing) -> Delivery:
+    def _deliver(self, outgoing: Outgoing, key: str) -> Delivery:
         channel = self._channels.get(outgoing.receiver)
         if channel is None:
             return Delivery(Outcome.REFUSE, f"receiver {outgoing.receiver!r} is no longer configured")
         try:
-            return channel.send(outgoing.payload, notifications.dedup_key(outgoing))
+            return channel.send(outgoing.payload, key)
         except Exception as error:  # noqa: BLE001 - the edge to a channel's own library: its failure must not stop the others
             _log.exception("channel of receiver %s failed", outgoing.receiver)
             return Delivery(Outcome.RETRY, f"channel error: {type(error).__name__}")

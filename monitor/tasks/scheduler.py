@@ -1,4 +1,4 @@
-"""Runs the tasks on their intervals, on the leading monitor only; a task that fails is run again next time."""
+"""Runs the tasks on their intervals, most on the leading monitor only; a task that fails is run again next time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ CLOCK_JUMP_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every `seconds`."""
+    """Something to do every `seconds`: by the leader alone, or by every monitor."""
 
     name: str
     seconds: float
     run: Callable[[], None]
+    leader_only: bool = True
 
 
 class Scheduler:
@@ -74,9 +75,7 @@ class Scheduler:
         return self._clock.now().timestamp() - self._clock.monotonic()
 
     def _run_one(self, task: Task) -> None:
-        leads = self._leadership.hold()
-        self._metrics.leader.set(leads)
-        if not leads:
+        if task.leader_only and not self._leads():
             self._metrics.runs.labels(task.name, "standby").inc()
             return
         try:
@@ -87,3 +86,8 @@ class Scheduler:
             return
         self._metrics.runs.labels(task.name, "ok").inc()
         self._metrics.last_success.labels(task.name).set(self._clock.now().timestamp())
+
+    def _leads(self) -> bool:
+        leads = self._leadership.hold()
+        self._metrics.leader.set(leads)
+        return leads

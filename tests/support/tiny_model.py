@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from demo.tokenizer import build_tokenizer
 from inference.models.base import ModalityBatch
+from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_manifest
 from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion
 from inference.models.preprocess import ImageSettings, Preprocessor
 
@@ -32,6 +35,13 @@ def small_model(seed: int = 0) -> CrossAttentionFusion:
 def small_preprocessor() -> Preprocessor:
     tokenizer = build_tokenizer(["a red circle is left of a blue square"])
     return Preprocessor(ImageSettings(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), tokenizer, 32)
+
+
+def small_checkpoint(folder: Path) -> Checkpoint:
+    """The same, saved to `folder`, sealed and loaded."""
+    save_checkpoint(folder, small_model(), small_preprocessor(), LABELS, 1.25)
+    write_manifest(folder)
+    return load_checkpoint(folder, torch.device("cpu"))
 
 
 def random_batch(rows: int = 4, tokens: int = 10, seed: int = 0) -> dict[str, ModalityBatch]:

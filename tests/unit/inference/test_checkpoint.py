@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from inference.direct import DirectPredictor
 from inference.models.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -19,6 +21,9 @@ from inference.models.checkpoint import (
     save_checkpoint,
     write_manifest,
 )
+from inference.predictor import Predictor
+from inference.training.data import LabelledExample, collate
+from tests.support import faulty_family
 from tests.support.tiny_model import LABELS, random_batch, small_model, small_preprocessor
 
 CPU = torch.device("cpu")
@@ -171,3 +176,58 @@ def test_refuses_to_overwrite(folder: Path) -> None:
 def test_a_copy_keeps_its_version(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
     assert load_checkpoint(tmp_path / "copy", CPU).version == load_checkpoint(folder, CPU).version
+
+
+def test_families_from_elsewhere_are_named(tmp_path: Path) -> None:
+    faulty_family.save(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"expected model_type in .*found 'faulty'"):
+        load_checkpoint(tmp_path / "model", CPU)
+    with pytest.raises(CheckpointError, match=r"'no\.such' cannot be imported"):
+        load_checkpoint(tmp_path / "model", CPU, ("no.such",))
+    with pytest.raises(CheckpointError, match=r"'inference\.models\.card' has no FAMILY"):
+        load_checkpoint(tmp_path / "model", CPU, ("inference.models.card",))
+    loaded = load_checkpoint(tmp_path / "model", CPU, ("tests.support.faulty_family",))
+    assert loaded.family is faulty_family.FAMILY
+
+
+def test_a_family_that_decodes_needs_a_preprocessor(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="fusion_cross_attention needs a preprocessor"):
+        save_checkpoint(tmp_path / "model", small_model(), None, LABELS, 1.0)
+
+
+def scene(height: int, width: int) -> NDArray[np.uint8]:
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], -1).astype(np.uint8)
+
+
+def test_the_committed_checkpoint_answers_as_it_always_did() -> None:
+    """Logits, and absolute sums of embeddings, as recorded when it was made: pictures at other sizes included."""
+    checkpoint = load_checkpoint(Path("demo/checkpoint"), CPU)
+    assert checkpoint.version == "7c9958b4f74b"
+    examples = [
+        LabelledExample("a", scene(64, 64), "the red square sits lower than the cyan triangle", 0),
+        LabelledExample("b", scene(120, 90), "a blue circle, quite far from 3 xylophones!", 0),
+        LabelledExample("c", None, "reportedly left of the blue circle there is an orange square", 0),
+        LabelledExample("d", scene(33, 200), None, 0),
+    ]
+    recorded = [
+        [-11.035954475402832, -2.606653928756714, 15.16614818572998],
+        [-8.630306243896484, -0.13587099313735962, 11.46773624420166],
+        [-0.4913780093193054, 0.6763039827346802, -0.34777799248695374],
+        [0.11526499688625336, -0.09913399815559387, 0.013009999878704548],
+    ]
+    with torch.inference_mode():
+        trained = checkpoint.model(collate(examples, checkpoint.preprocessor, CPU)).logits
+    assert trained.numpy() == pytest.approx(np.array(recorded), rel=1e-5, abs=1e-5)
+    # and on the worker's way
+    sent = [{"image": e.image, "text": e.caption} for e in examples]
+    inputs = [{name: value for name, value in each.items() if value is not None} for each in sent]
+    found = DirectPredictor(checkpoint.card, Predictor(checkpoint, CPU).run).predict(inputs)
+    expected = (torch.tensor(recorded) / checkpoint.temperature).softmax(1).numpy()
+    for row, prediction in zip(expected, found, strict=True):
+        assert prediction.probabilities == pytest.approx(row, abs=1e-6)
+    assert {name: float(np.abs(v).sum()) for name, v in found[0].embeddings.items()} == pytest.approx(
+        {"image": 48.3639030456543, "text": 46.74102783203125, "fused": 405.2755126953125}, rel=1e-5
+    )
+    assert found[1].quality["image"] == pytest.approx([0.48389, 0.20922, 0.53202, 0, 0], abs=1e-4)
+    assert found[1].quality["text"].tolist() == pytest.approx([28, 0, 2.8, 0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from inference.modalities import image, text
 from inference.modalities.base import Status, modalities
+from tests.support.tiny_model import small_preprocessor
 
 
 def encoded(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
@@ -109,3 +111,47 @@ def test_a_large_image_is_measured_within_bounds() -> None:
 def test_text_limits(data: str, status: Status, reason: str | None) -> None:
     decoded = text.decode(data)
     assert (decoded.status, decoded.reason) == (status, reason)
+
+
+def test_a_picture_is_prepared_at_the_models_size_as_bytes() -> None:
+    prepared = image.prepare(NOISE, small_preprocessor())
+    expected = np.asarray(Image.fromarray(NOISE).resize((32, 32), Image.Resampling.BILINEAR))
+    assert prepared.inputs["pixels"].dtype == np.uint8
+    assert np.array_equal(prepared.inputs["pixels"], expected)
+    assert prepared.quality == pytest.approx(image.measure(NOISE))
+    at_size = image.prepare(expected, small_preprocessor()).inputs["pixels"]
+    assert np.array_equal(at_size, expected)
+    with pytest.raises(ValueError, match=r"expected \(height, width, 3\) uint8"):
+        small_preprocessor().picture(NOISE[:, :, 0])
+
+
+def test_a_text_is_prepared_unpadded_and_measured() -> None:
+    preprocessor = small_preprocessor()
+    prepared = text.prepare("a red xyz é", preprocessor)
+    ids = prepared.inputs["input_ids"]
+    assert ids.tolist() == preprocessor.tokenizer.encode("a red xyz é").ids
+    assert prepared.inputs["attention_mask"].tolist() == [1] * len(ids)
+    names = dict(zip(text.QUALITY, prepared.quality.tolist(), strict=True))
+    # [CLS] a red x ##y ##z e [SEP]: the normaliser takes the accent off
+    assert names == pytest.approx(
+        {"pieces": 6, "unknown_share": 0, "pieces_per_word": 6 / 4, "unusual_share": 1 / 11}, rel=1e-6
+    )
+    long = text.prepare("red " * 100, preprocessor)
+    assert len(long.inputs["input_ids"]) == 32
+    assert long.quality[0] == 30
+    assert text.prepare("☃", preprocessor).quality[1] == 1.0
+
+
+def test_values_are_prepared_alike_by_many_threads() -> None:
+    preprocessor = small_preprocessor()
+    pictures = [np.roll(NOISE, i, axis=0) for i in range(40)]
+    words = [" ".join(["red", "circle", "of"][: i % 3 + 1]) for i in range(40)]
+
+    def both(index: int) -> tuple[bytes, list[int]]:
+        pixels = image.prepare(pictures[index], preprocessor).inputs["pixels"]
+        return pixels.tobytes(), text.prepare(words[index], preprocessor).inputs["input_ids"].tolist()
+
+    alone = [both(index) for index in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert list(pool.map(both, range(40))) == alone
