@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-worker checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ format: $(VENV)/.dev ## Format the code
 
 bench: $(VENV)/.dev ## Measure; prints JSON, asserts nothing
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-worker: $(VENV)/.dev ## Measure the worker beside its ceilings (about 15 minutes); prints a table and JSON
+	@$(BIN)/python -m tests.bench worker
 
 checkpoint: $(VENV)/.demo ## Train the demo checkpoint again (fixed seed, a few minutes on one core)
 	@$(BIN)/fusionwatch-demo checkpoint $(ARGS)

@@ -68,6 +68,8 @@ def answer(outcome: Predicted) -> dict[str, Any]:
             "total": round(outcome.total_ms, 3),
         },
     }
+    if prediction.attention is not None:
+        fields["attention"] = prediction.attention.round(4).tolist()
     if outcome.request.correlation_id is not None:
         fields["correlation_id"] = outcome.request.correlation_id
     if prediction.error is not None:

@@ -1,4 +1,4 @@
-"""Micro-batching by size and age. Pure: it keeps items and reads the clock it was given."""
+"""Micro-batching by number, age and padded length. Pure: it keeps items and reads the clock it was given."""
 
 from __future__ import annotations
 
@@ -9,30 +9,41 @@ Item = TypeVar("Item")
 
 
 class MicroBatcher(Generic[Item]):
-    """Holds at most `max_items`; a batch is due when it is full or its oldest item has waited `max_age` seconds."""
+    """Holds items up to a total weight; a batch is due when it is full or its oldest item waited `max_age` seconds.
 
-    def __init__(self, max_items: int, max_age: float, clock: Callable[[], float]) -> None:
+    With `max_padded`, the number of items times the longest stays within it: a batch of sequences costs what its
+    longest one costs. An item too heavy or too long for any batch gets one of its own.
+    """
+
+    def __init__(
+        self, max_weight: int, max_age: float, clock: Callable[[], float], max_padded: int | None = None
+    ) -> None:
         """`clock` must be monotonic, in seconds."""
-        if max_items < 1 or max_age < 0:
-            raise ValueError(f"needs max_items ≥ 1 and max_age ≥ 0, got {max_items} and {max_age}")
-        self._max_items = max_items
+        if max_weight < 1 or max_age < 0 or (max_padded is not None and max_padded < 1):
+            raise ValueError(
+                f"needs max_weight ≥ 1, max_age ≥ 0 and max_padded ≥ 1, got {max_weight}, {max_age} and {max_padded}"
+            )
+        self._max_weight = max_weight
         self._max_age = max_age
+        self._max_padded = max_padded
         self._clock = clock
         self._items: list[Item] = []
+        self._weight = 0
+        self._longest = 0
         self._since = 0.0
 
     def __len__(self) -> int:
         return len(self._items)
 
     @property
-    def room(self) -> int:
-        """How many more items fit."""
-        return self._max_items - len(self._items)
+    def full(self) -> bool:
+        """Whether not even the lightest item fits."""
+        return self._weight >= self._max_weight or not self._padded_fits(0)
 
     @property
     def due(self) -> bool:
         """Whether `take` should be called now."""
-        return bool(self._items) and (self.room == 0 or self.remaining == 0.0)
+        return bool(self._items) and (self.full or self.remaining == 0.0)
 
     @property
     def remaining(self) -> float:
@@ -41,19 +52,25 @@ class MicroBatcher(Generic[Item]):
             return self._max_age
         return max(0.0, self._since + self._max_age - self._clock())
 
-    def add(self, item: Item) -> None:
-        """Add one item. Raises OverflowError where there is no room: the caller must take first."""
-        if self.room == 0:
+    def fits(self, length: int = 0, *, weight: int = 1) -> bool:
+        """Whether an item can still be added; always, while the batch is empty."""
+        return not self._items or (self._weight + weight <= self._max_weight and self._padded_fits(length))
+
+    def _padded_fits(self, length: int) -> bool:
+        return self._max_padded is None or (len(self._items) + 1) * max(self._longest, length) <= self._max_padded
+
+    def add(self, item: Item, length: int = 0, *, weight: int = 1) -> None:
+        """Add one item. Raises OverflowError where it does not fit: the caller must take first."""
+        if not self.fits(length, weight=weight):
             raise OverflowError("the batch is full")
         if not self._items:
             self._since = self._clock()
         self._items.append(item)
+        self._weight += weight
+        self._longest = max(self._longest, length)
 
     def take(self) -> list[Item]:
         """All items in the order they came, leaving none."""
         items, self._items = self._items, []
+        self._weight = self._longest = 0
         return items
-
-    def keep(self, wanted: Callable[[Item], bool]) -> None:
-        """Drop the items for which `wanted` is false."""
-        self._items = [item for item in self._items if wanted(item)]

@@ -4,55 +4,56 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
+from kafka.net.selector import KernelEvent
 
 from inference import log
+from inference.gaps import Gap
 from inference.offsets import Move
 from inference.record import Partition, Record, next_offsets
 from inference.request import MAX_MESSAGE_BYTES
 
 _log = logging.getLogger(__name__)
 ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
+# Partitions are given up once what was read of them is written, but no later than this: others wait for them.
+HANDOVER_SECONDS = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stored offset that the log does not have (any more): reading goes on at `resumed`."""
+class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the library ships no types
+    """Runs on the client's own loop: it notes what happened, and the thread that polls acts on it."""
 
-    partition: Partition
-    stored: int
-    resumed: int
+    def __init__(self, consumer: GroupConsumer) -> None:
+        self._consumer = consumer
 
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        consumer = self._consumer
+        consumer.revoking = True
+        deadline = time.monotonic() + HANDOVER_SECONDS
+        while not (consumer.drained() or consumer.closing) and time.monotonic() < deadline:
+            await KernelEvent("_sleep", 0.01)
+        consumer.events.put(("revoked", [_ours(p) for p in revoked]))
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ships no types
-    """Runs on the client's own thread, so it only notes what happened; the loop that polls acts on it."""
+    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._consumer.events.put(("lost", [_ours(p) for p in lost]))
 
-    def __init__(self, events: queue.SimpleQueue[tuple[str, list[Partition]]]) -> None:
-        self._events = events
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self._events.put(("revoked", [_ours(p) for p in revoked]))
-
-    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        self._events.put(("lost", [_ours(p) for p in lost]))
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._events.put(("assigned", [_ours(p) for p in assigned]))
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._consumer.events.put(("assigned", [_ours(p) for p in assigned]))
 
 
 class GroupConsumer:
     """Polls records of the partitions whose position is known to agree with the database.
 
-    Usage: `poll`; where `unsynced` is not empty, `sync` with the stored offsets; after a transaction `moved`. Every
-    change of the assignment raises `epoch` and unsyncs all partitions: records of an older epoch must not be written.
-    Not for several threads.
+    Usage: `poll`; where `unsynced` is not empty, `sync` with the stored offsets; after a transaction `stored`, then
+    `commit`. Every change of the assignment raises `epoch` and unsyncs all partitions: records of an older epoch must
+    not be written. One thread polls, syncs, commits and closes; another may call `moves` and `stored` while it holds
+    `lock`.
     """
 
     def __init__(
@@ -62,32 +63,43 @@ class GroupConsumer:
         topic: str,
         client_id: str,
         poll_seconds: float,
-        before_rebalance: Callable[[], None] = lambda: None,
+        drained: Callable[[], bool] = lambda: True,
     ) -> None:
         """`poll_seconds` is the longest time between two polls before the group takes the partitions away.
 
-        `before_rebalance` is called by the polling thread before positions are forgotten: the last chance to write.
+        `drained` tells, from any thread, whether all that was polled is written: before a partition is given up the
+        group waits for that, at most `HANDOVER_SECONDS`.
         """
-        self.before_rebalance = before_rebalance
-        self._events: queue.SimpleQueue[tuple[str, list[Partition]]] = queue.SimpleQueue()
-        self._consumer = KafkaConsumer(
+        self.drained = drained
+        self.events: queue.SimpleQueue[tuple[str, list[Partition]]] = queue.SimpleQueue()
+        self.revoking = False
+        self.closing = False
+        self.lock = threading.Lock()
+        self.topic = topic
+        self._options = {
             **connection,
-            client_id=client_id,
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            allow_auto_create_topics=False,
-            max_poll_interval_ms=int(poll_seconds * 1000),
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
-            fetch_max_bytes=2 * MAX_MESSAGE_BYTES,
-            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-        )
-        self._consumer.subscribe([topic], listener=_Listener(self._events))
+            "client_id": client_id,
+            "group_id": group,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "allow_auto_create_topics": False,
+            "max_poll_interval_ms": int(poll_seconds * 1000),
+            "session_timeout_ms": 10_000,
+            "heartbeat_interval_ms": 2_000,
+            "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
+            "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
+        }
         self._stored: dict[Partition, int | None] = {}
+        self._read: dict[Partition, int] = {}
         self.unsynced: set[Partition] = set()
         self.epoch = 0
         self.assigned = False  # whether the group has given this member its part, which may be no partition at all
+        self._consumer = self._join()
+
+    def _join(self) -> Any:
+        consumer = KafkaConsumer(**self._options)
+        consumer.subscribe([self.topic], listener=_Listener(self))
+        return consumer
 
     @property
     def synced(self) -> set[Partition]:
@@ -98,8 +110,10 @@ class GroupConsumer:
         """Records of synced partitions, in order within each. Raises KafkaError where the broker cannot be used."""
         found = self._consumer.poll(timeout_ms=int(seconds * 1000), max_records=max_records)
         self._take_events()
+        if self.revoking:
+            return []  # being given up: the next owner reads them
         now, wall = time.monotonic(), datetime.now(UTC)
-        return [
+        polled = [
             Record(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -114,6 +128,8 @@ class GroupConsumer:
             if _ours(partition) in self._stored
             for raw in records
         ]
+        self._read.update(next_offsets(polled))
+        return polled
 
     def keep_alive(self) -> None:
         """Poll without reading, so that the group knows this member lives while it waits for something else."""
@@ -127,12 +143,11 @@ class GroupConsumer:
         self._consumer.resume(*self._consumer.paused())
 
     def _take_events(self) -> None:
-        if self._events.empty():
+        if self.events.empty():
             return
-        self.before_rebalance()
         held = set(self._stored) | self.unsynced
-        while not self._events.empty():
-            kind, partitions = self._events.get()
+        while not self.events.empty():
+            kind, partitions = self.events.get()
             if kind == "assigned":
                 self.assigned = True
                 held |= set(partitions)
@@ -143,15 +158,28 @@ class GroupConsumer:
             names = [f"{p.topic}[{p.number}]" for p in partitions]
             _log.info("partitions %s", kind, extra=log.fields(partitions=names))
         self._start_epoch(held)
+        self.revoking = False
 
     def resync(self) -> None:
         """Forget every position: the database knows better."""
         self._start_epoch(set(self._stored) | self.unsynced)
 
+    def rebuild(self) -> None:
+        """Leave the group and join it anew with a fresh client: for one that has stopped to deliver."""
+        self.close()
+        self.closing = False
+        while not self.events.empty():
+            self.events.get()
+        self.assigned = False
+        self._start_epoch(set())
+        self._consumer = self._join()
+
     def _start_epoch(self, held: set[Partition]) -> None:
-        self.epoch += 1
-        self._stored.clear()
-        self.unsynced = held
+        with self.lock:
+            self.epoch += 1
+            self._stored.clear()
+            self._read.clear()
+            self.unsynced = held
 
     def sync(self, read: ReadOffsets) -> list[Gap]:
         """Go to the stored offsets of all unsynced partitions, to the beginning where there is none.
@@ -171,18 +199,22 @@ class GroupConsumer:
                 gaps.append(Gap(partition, offset, start))
             self._consumer.seek(_theirs(partition), start)
             self._stored[partition] = offset
+            self._read[partition] = start
         self.unsynced.clear()
         return gaps
 
-    def moves(self, records: list[Record]) -> dict[Partition, Move]:
+    def moves(self, records: Sequence[Record]) -> dict[Partition, Move]:
         """The moves that a transaction with these records must make."""
         return {partition: Move(self._stored.get(partition), end) for partition, end in next_offsets(records).items()}
 
-    def moved(self, moves: Mapping[Partition, Move]) -> None:
-        """Take over what a committed transaction stored, and tell Kafka, for its tools' sake only."""
+    def stored(self, moves: Mapping[Partition, Move]) -> None:
+        """Take over what a committed transaction stored."""
         for partition, move in moves.items():
             if partition in self._stored:
                 self._stored[partition] = move.next
+
+    def commit(self, moves: Mapping[Partition, Move]) -> None:
+        """Tell Kafka what is stored, for its tools' sake only."""
         held = {
             _theirs(partition): OffsetAndMetadata(move.next, "", -1)
             for partition, move in moves.items()
@@ -191,10 +223,24 @@ class GroupConsumer:
         if held:
             self._consumer.commit_async(held)
 
+    def moved(self, moves: Mapping[Partition, Move]) -> None:
+        """Take over what a committed transaction stored, and tell Kafka."""
+        self.stored(moves)
+        self.commit(moves)
+
+    def behind(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
+        """Next offsets to read, and how far each is from the log's end as the broker tells it now. Raises KafkaError.
+
+        Asks the broker, since a consumer that is stuck does not hear of an end that moves.
+        """
+        read = dict(self._read)
+        ends = self._consumer.end_offsets([_theirs(partition) for partition in read]) if read else {}
+        return read, {partition: ends[_theirs(partition)] - offset for partition, offset in read.items()}
+
     def lag(self) -> dict[Partition, int]:
         """Messages behind the end of each partition, as far as it is known."""
         behind = {}
-        for partition, offset in self._stored.items():
+        for partition, offset in list(self._stored.items()):
             end = self._consumer.highwater(_theirs(partition))
             if end is not None:
                 behind[partition] = max(0, end - (offset or 0))
@@ -202,6 +248,7 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
+        self.closing = True
         self._consumer.close(timeout_ms=5000)
 
 

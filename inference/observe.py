@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from inference import log
-from inference.consumer import Gap
+from inference.gaps import Gap
 from inference.outcome import DeadLetter, Outcome, Predicted
 from inference.record import Partition
 from inference.recorder import Written
-from inference.telemetry import WHOLE, Metrics
+from inference.telemetry import WHOLE, Metrics, count
 
 _log = logging.getLogger(__name__)
 
@@ -24,15 +24,42 @@ class Observer:
     def answered(self, outcomes: Sequence[Outcome]) -> None:
         """A batch whose answers and dead letters the broker has."""
         self._metrics.batch_size.observe(len(outcomes))
-        for outcome in outcomes:
-            if isinstance(outcome, DeadLetter):
-                self.refused(outcome)
-            else:
-                self._predicted(outcome)
-        first = next((outcome for outcome in outcomes if isinstance(outcome, Predicted)), None)
-        if first is not None:
-            self._metrics.preprocess.labels(WHOLE).observe(first.preprocess_ms / 1000)
-            self._metrics.encode.labels(WHOLE).observe(first.prediction.encode_ms / 1000)
+        for letter in outcomes:
+            if isinstance(letter, DeadLetter):
+                self.refused(letter)
+        predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
+        by_version: dict[str, list[Predicted]] = {}
+        for outcome in predicted:
+            by_version.setdefault(outcome.prediction.model_version, []).append(outcome)
+        for version, rows in by_version.items():
+            self._answered_by(version, rows)
+        self._modalities(predicted)
+        self._metrics.batch_wait.observe_many([outcome.queue_ms / 1000 for outcome in predicted])
+
+    def _answered_by(self, version: str, rows: Sequence[Predicted]) -> None:
+        """Rows of one model version."""
+        metrics = self._metrics
+        count(
+            metrics.requests,
+            ((row.prediction.error or ("degraded" if row.degraded else "ok"), version) for row in rows),
+        )
+        count(metrics.routes, ((row.prediction.route, version) for row in rows))
+        agreed = [row.prediction.agreement for row in rows if row.prediction.agreement is not None]
+        count(metrics.agreement, (("all", str(agreement).lower()) for agreement in agreed))
+        count(metrics.quarantined, ((row.quarantine,) for row in rows if row.quarantine is not None))
+        metrics.fusion.labels(version).observe_many([row.prediction.fuse_ms / 1000 for row in rows])
+        metrics.end_to_end.labels(version).observe_many([row.total_ms / 1000 for row in rows])
+        metrics.encode.labels(WHOLE).observe(rows[0].prediction.encode_ms / 1000)
+        metrics.cost.answered(version, len(rows))
+        if unusable := [row.prediction.error for row in rows if row.prediction.error is not None]:
+            _log.warning("unusable model output", extra=log.fields(code=unusable[0], rows=len(unusable)))
+
+    def _modalities(self, rows: Sequence[Predicted]) -> None:
+        parts = [(name, part) for row in rows for name, part in row.modalities.items()]
+        count(self._metrics.modality_events, ((name, part.status) for name, part in parts))
+        for modality in {name for name, _ in parts}:
+            spent = [part.preprocess_ms / 1000 for name, part in parts if name == modality and part.preprocess_ms]
+            self._metrics.preprocess.labels(modality).observe_many(spent)
 
     def refused(self, letter: DeadLetter) -> None:
         """A message that went to the dead-letter topic."""
@@ -48,22 +75,6 @@ class Observer:
                 offset=record.offset,
             ),
         )
-
-    def _predicted(self, outcome: Predicted) -> None:
-        prediction, metrics = outcome.prediction, self._metrics
-        if prediction.error is not None:
-            _log.warning("unusable model output", extra=log.fields(code=prediction.error))
-        result = prediction.error or ("degraded" if outcome.degraded else "ok")
-        metrics.requests.labels(result, prediction.model_version).inc()
-        for name, part in outcome.modalities.items():
-            metrics.modality_events.labels(name, part.status).inc()
-        if prediction.agreement is not None:
-            metrics.agreement.labels("all", str(prediction.agreement).lower()).inc()
-        if outcome.quarantine is not None:
-            metrics.quarantined.labels(outcome.quarantine).inc()
-        metrics.batch_wait.observe(outcome.queue_ms / 1000)
-        metrics.fusion.labels(prediction.model_version).observe(prediction.fuse_ms / 1000)
-        metrics.end_to_end.labels(prediction.model_version).observe(outcome.total_ms / 1000)
 
     def written(self, written: Written) -> None:
         """A committed transaction."""
@@ -96,11 +107,18 @@ class Observer:
             ),
         )
 
-    def loop(self, inflight: int, lag: Mapping[Partition, int]) -> None:
-        """Once a round of the request loop."""
-        self._metrics.inflight.set(inflight)
+    def loop(self, requests: int, size: int, lag: Mapping[Partition, int]) -> None:
+        """Every second or so: what is in flight, in requests and bytes, and how far reading is behind."""
+        self._metrics.inflight.set(requests)
+        self._metrics.inflight_bytes.set(size)
         for partition, messages in lag.items():
             self._metrics.lag.labels(partition.topic, partition.number).set(messages)
+
+    def stalled(self, partition: Partition) -> None:
+        """A position that stood still while messages waited: the consumer is rebuilt."""
+        self._metrics.stalls.labels(partition.topic, partition.number).inc()
+        facts = log.fields(topic=partition.topic, partition=partition.number)
+        _log.error("the consumer has stalled: it is rebuilt", extra=facts)
 
     def failed(self, action: str) -> None:
         """An attempt that will be made again."""
@@ -109,3 +127,7 @@ class Observer:
     def reloaded(self, result: str) -> None:
         """A model change: `swapped` or `refused`."""
         self._metrics.reloads.labels(result).inc()
+
+
+def _result(row: Predicted) -> str:
+    return row.prediction.error or ("degraded" if row.degraded else "ok")

@@ -47,7 +47,8 @@ class Prediction:
 class ModalityOutcome:
     """What became of one modality of a request. `digest` is None where nothing was sent.
 
-    `key_id` names the key that made the digest, where it was not this program's own.
+    `key_id` names the key that made the digest, where it was not this program's own; `preprocess_ms` was spent
+    decoding and preparing the modality.
     """
 
     status: Status
@@ -56,6 +57,7 @@ class ModalityOutcome:
     captured_at: datetime | None
     quality: Mapping[str, float]
     key_id: str | None = None
+    preprocess_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Sends messages and knows, when it returns, that the broker has them."""
+"""Sends messages and knows when the broker has them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import MessageSizeTooLargeError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from inference.answers import Outgoing
 from inference.request import MAX_MESSAGE_BYTES
@@ -14,10 +14,31 @@ from inference.request import MAX_MESSAGE_BYTES
 # A dead letter is as large as the message it repeats; beyond this the value stays behind.
 MAX_SEND_BYTES = 2 * MAX_MESSAGE_BYTES
 SEND_SECONDS = 10.0
+# Answers are small and many: larger batches cost the broker and this process less.
+BATCH_BYTES = 256_000
+
+
+class Sending:
+    """Messages on their way to the broker."""
+
+    def __init__(self, messages: Sequence[Outgoing], futures: Sequence[Any], failure: KafkaError | None) -> None:
+        self.messages = messages
+        self._futures = futures
+        self._failure = failure
+
+    def wait(self) -> None:
+        """Wait until the broker has each. Raises KafkaError where it does not: send all again."""
+        if self._failure is not None:
+            raise self._failure
+        for future in self._futures:
+            future.get(timeout=SEND_SECONDS)
+
+
+NOTHING = Sending((), (), None)
 
 
 class Publisher:
-    """A producer whose `send` waits for every acknowledgement."""
+    """A producer whose messages count once every one is acknowledged. Safe for several threads."""
 
     def __init__(self, connection: Mapping[str, Any], client_id: str, compression: str = "none") -> None:
         """`connection` holds kafka-python's options for reaching the broker; `compression` is none, gzip, lz4 or zstd.
@@ -30,6 +51,7 @@ class Publisher:
             acks="all",
             enable_idempotence=False,  # answers are at-least-once by contract, and not every broker gives producer ids
             linger_ms=2,
+            batch_size=BATCH_BYTES,
             compression_type=None if compression == "none" else compression,
             max_request_size=MAX_SEND_BYTES,
             request_timeout_ms=int(SEND_SECONDS * 1000),
@@ -38,12 +60,19 @@ class Publisher:
             allow_auto_create_topics=False,
         )
 
+    def start(self, messages: Sequence[Outgoing]) -> Sending:
+        """Hand messages over for sending; what fails is told by `Sending.wait`."""
+        futures: list[Any] = []
+        try:
+            for message in messages:
+                futures.append(self._start(message))  # noqa: PERF401  # what was sent before a failure is kept
+        except KafkaError as error:
+            return Sending(messages, futures, error)
+        return Sending(messages, futures, None)
+
     def send(self, messages: Sequence[Outgoing]) -> None:
         """Send all and wait until the broker has each. Raises KafkaError where it does not: send all again."""
-        futures = [self._start(message) for message in messages]
-        self._producer.flush(timeout=SEND_SECONDS)
-        for future in futures:
-            future.get(timeout=SEND_SECONDS)
+        self.start(messages).wait()
 
     def _start(self, message: Outgoing) -> Any:
         headers = [(name, value) for name, value in message.headers if value is not None]
@@ -51,7 +80,7 @@ class Publisher:
             return self._producer.send(message.topic, value=message.value, key=message.key, headers=headers)
         except MessageSizeTooLargeError:
             headers.append(("value-omitted", b"too large to be repeated; read it at its origin"))
-            return self._producer.send(message.topic, value=None, key=None, headers=headers)
+            return self._producer.send(message.topic, value=b"", headers=headers)
 
     def close(self) -> None:
         """Let go of the broker."""

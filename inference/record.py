@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -44,7 +44,7 @@ class Record:
         return next((value for key, value in reversed(self.headers) if key.lower() == wanted), None)
 
 
-def next_offsets(records: list[Record]) -> Mapping[Partition, int]:
+def next_offsets(records: Sequence[Record]) -> Mapping[Partition, int]:
     """For each partition the offset after its last record."""
     ends: dict[Partition, int] = {}
     for record in records:

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from inference.hashing import KEY_BYTES
 from inference.kafka_settings import KafkaSettings
+from inference.model_io import Dtype, ModelOptions
 from inference.training.fit_settings import FitSettings
 from migrations.settings import DatabaseSettings
 
@@ -73,8 +74,26 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     max_poll_seconds: float = Field(default=300, ge=10, le=3600, description="a slower member loses its partitions")
     max_message_bytes: int = Field(default=16_000_000, ge=1000, le=100_000_000, description="larger ones are refused")
 
+    dtype: Dtype = Field(default="float32", description="of the encoders' weights; bfloat16 for recent GPUs")
+    compile: bool = Field(default=False, description="compile the model at its start; needs a C++ compiler")
+    family_modules: str = Field(default="", description="importable modules with model families, several with commas")
+    cascade_threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="heads that agree with more confidence spare the fusion; none: all fuse"
+    )
+    answer_attention: bool = Field(default=False, description="answers carry the model's attention, where it has one")
+    cache_bytes: int = Field(default=0, ge=0, description="predictions kept for equal inputs; 0 keeps none")
+
+    model_seconds: float = Field(default=120, ge=1, le=3600, description="a model silent for longer is started anew")
+
     batch_size: int = Field(default=32, ge=1, le=4096, description="most requests in one forward pass")
     batch_wait_ms: float = Field(default=20, ge=0, le=10_000, description="how long a request waits for batch-mates")
+    batch_tokens: int = Field(default=0, ge=0, description="most padded tokens in one forward pass; 0: no limit")
+    decode_threads: int = Field(default=0, ge=0, le=256, description="threads that decode; 0 takes one for each core")
+    max_inflight_requests: int = Field(default=4096, ge=1, description="read and not yet written, at most")
+    max_inflight_bytes: int = Field(default=134_217_728, ge=1, description="bytes read and not yet written, about")
+    stall_seconds: float = Field(
+        default=60, ge=5, le=3600, description="a position that stands still under lag so long"
+    )
     write_interval_ms: float = Field(default=250, ge=0, le=60_000, description="rows wait so long for a transaction")
     write_rows: int = Field(default=1000, ge=1, le=100_000, description="most rows in one transaction")
     slot_seconds: int = Field(default=60, ge=1, le=3600, description="width of a summary slot")
@@ -82,6 +101,12 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     clock_future_seconds: float = Field(default=300, ge=0, description="produced_at later than this is quarantined")
     clock_past_seconds: float = Field(default=86_400, ge=0, description="produced_at older than this is quarantined")
     drain_seconds: float = Field(default=20, ge=0, le=600, description="what is in hand may take so long at a stop")
+
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://", description="OTLP/HTTP collector of traces, as http://host:4318"
+    )
+    trace_ratio: float = Field(default=0.01, ge=0, le=1, description="share of batches that are traced")
+    cost_per_hour: float = Field(default=0, ge=0, description="dollars of one worker for an hour; 0: cost not told")
 
     worker_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
@@ -100,9 +125,23 @@ class WorkerSettings(ModelSettings, KafkaSettings):
 
     @model_validator(mode="after")
     def _room_for_a_batch(self) -> Self:
-        if self.write_rows < self.batch_size:
-            raise ValueError(f"FUSIONWATCH_WRITE_ROWS {self.write_rows} must hold a batch of {self.batch_size}")
+        for name in ("write_rows", "max_inflight_requests"):
+            if getattr(self, name) < self.batch_size:
+                key = f"FUSIONWATCH_{name.upper()}"
+                raise ValueError(f"{key} {getattr(self, name)} must hold a batch of {self.batch_size}")
         return self
+
+    def model_options(self) -> ModelOptions:
+        """How the model process runs its checkpoint."""
+        return ModelOptions(
+            device=self.device,
+            dtype=self.dtype,
+            compile=self.compile,
+            torch_threads=self.torch_threads,
+            cascade_threshold=self.cascade_threshold,
+            attention=self.answer_attention,
+            family_modules=tuple(name.strip() for name in self.family_modules.split(",") if name.strip()),
+        )
 
 
 class TrainerSettings(ModelSettings):

@@ -4,40 +4,35 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version as package_version
-from typing import Any
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import health, log, offsets, registry, topics
-from inference.answers import AnswerWriter
-from inference.batching import MicroBatcher
-from inference.clock import ClockTolerance
+from inference import gaps, health, log, offsets, registry, request_wiring, topics, tracing
 from inference.consumer import GroupConsumer
-from inference.direct import DirectPredictor
 from inference.errors import StoppingError
 from inference.feedback import FeedbackLoop
+from inference.gaps import Gap
+from inference.gpu import GpuCollector
 from inference.hashing import Hasher
 from inference.modalities.base import modalities
-from inference.model_io import ModelOptions
 from inference.observe import Observer
-from inference.outcome import Outcome
-from inference.pipeline import Pipeline
+from inference.offsets import Move
 from inference.publisher import Publisher
-from inference.record import Partition, Record
+from inference.record import Partition
 from inference.recorder import Recorder
-from inference.request import RequestParser
 from inference.retry import Stop
 from inference.serving import ChampionWatcher, ModelHolder, Serving, load
 from inference.settings import WorkerSettings
 from inference.summarise import WindowSummaries
 from inference.telemetry import Metrics
-from inference.worker import Worker
+from inference.tracing import Tracer
+from inference.worker import RecordGaps, Worker
 from migrations.connect import connect, require_revision, unreachable
 
 _log = logging.getLogger(__name__)
@@ -50,7 +45,13 @@ class WorkerProgram:
         """Connects to nothing yet."""
         self._settings = settings
         self.stop = Stop(settings.drain_seconds)
-        self._metrics = Metrics(CollectorRegistry(), version=package_version("fusionwatch"), revision="unknown")
+        self._metrics = Metrics(
+            CollectorRegistry(),
+            version=package_version("fusionwatch"),
+            revision="unknown",
+            dollars_per_hour=settings.cost_per_hour,
+        )
+        self._metrics.registry.register(GpuCollector())
         self._observer = Observer(self._metrics)
         self._hasher = Hasher(settings.hmac_key_id, settings.key())
         self._failure: str | None = None
@@ -69,6 +70,8 @@ class WorkerProgram:
         )
         with ExitStack() as stack:
             stack.callback(engine.dispose)
+            tracer = self._tracer()
+            stack.callback(tracer.close)
             self.port = stack.enter_context(
                 health.serve(
                     settings.worker_host,
@@ -80,10 +83,11 @@ class WorkerProgram:
             )
             require_revision(engine)
             holder, summaries = self._models(engine)
+            stack.callback(lambda: holder.current.close())
             self._make_topics()
             publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers", settings.answer_compression)
             stack.callback(publisher.close)
-            worker = self._requests(engine, publisher, holder, summaries)
+            worker = self._requests(engine, publisher, holder, summaries, tracer)
             threads = [
                 self._thread("labels", self._labels(engine, publisher).run),
                 self._thread("champion", self._watcher(engine, holder, summaries).run),
@@ -108,15 +112,31 @@ class WorkerProgram:
                 registry.adopt_if_none(connection, settings.model, version, actor=f"worker:{settings.worker_id}")
         summaries = WindowSummaries(modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id)
         self._prepare(summaries, serving)
+        holder = ModelHolder(serving)
+        self._metrics.watch_model_process(lambda: holder.current.model.pid or 0)
         _log.info("model loaded", extra=log.fields(version=serving.card.version))
-        return ModelHolder(serving), summaries
+        return holder, summaries
 
-    def _load(self, folder: Any) -> Serving:
-        return load(folder, ModelOptions(self._settings.device, torch_threads=self._settings.torch_threads))
+    def _load(self, folder: Path) -> Serving:
+        return load(folder, self._settings.model_options())
 
     def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
         card = serving.card
         summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline, card.quality)
+        self._metrics.cost.serving(card.version)
+
+    def _tracer(self) -> Tracer:
+        settings, metrics = self._settings, self._metrics
+        return tracing.connect(
+            settings.otlp_endpoint,
+            ratio=settings.trace_ratio,
+            group=settings.consumer_group,
+            answer_topic=settings.topic_predictions,
+            instance=settings.worker_id,
+            version=package_version("fusionwatch"),
+            dropped=lambda reason, spans: metrics.spans_dropped.labels(reason).inc(spans),
+            invalid=metrics.contexts_invalid.inc,
+        )
 
     def _make_topics(self) -> None:
         settings = self._settings
@@ -136,27 +156,18 @@ class WorkerProgram:
         return GroupConsumer(settings.kafka(), group, topic, client_id, settings.max_poll_seconds)
 
     def _requests(
-        self, engine: Engine, publisher: Publisher, holder: ModelHolder, summaries: WindowSummaries
+        self, engine: Engine, publisher: Publisher, holder: ModelHolder, summaries: WindowSummaries, tracer: Tracer
     ) -> Worker:
-        settings, known = self._settings, modalities()
-        return Worker(
-            consumer=self._consumer(settings.consumer_group, settings.topic_requests, "requests"),
-            read_offsets=_offset_reader(engine, settings.consumer_group),
-            pipeline=Pipeline(
-                RequestParser({name: known[name].wire for name in known}, settings.max_message_bytes),
-                known,
-                self._hasher,
-                lambda: DirectPredictor(holder.current.card, holder.current.model.run),
-                ClockTolerance(
-                    timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
-                ),
-            ),
-            answers=AnswerWriter(settings.topic_predictions, settings.topic_dead_letters),
+        return request_wiring.build(
+            self._settings,
+            read_offsets=_offset_reader(engine, self._settings.consumer_group),
+            record_gaps=_gap_recorder(engine, self._settings.consumer_group, self._settings.worker_id),
             publisher=publisher,
-            recorder=Recorder(engine, settings.consumer_group, self._hasher.key_id, summaries),
+            recorder=Recorder(engine, self._settings.consumer_group, self._hasher.key_id, summaries),
+            holder=holder,
+            hasher=self._hasher,
             observer=self._observer,
-            batch=MicroBatcher[Record](settings.batch_size, settings.batch_wait_ms / 1000, time.monotonic),
-            unwritten=MicroBatcher[Outcome](settings.write_rows, settings.write_interval_ms / 1000, time.monotonic),
+            tracer=tracer,
             stop=self.stop,
         )
 
@@ -221,3 +232,11 @@ def _offset_reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]]
             return offsets.read(connection, group, partitions)
 
     return read
+
+
+def _gap_recorder(engine: Engine, group: str, worker_id: str) -> RecordGaps:
+    def record(found: Sequence[Gap]) -> Mapping[Partition, Move]:
+        with engine.begin() as connection:
+            return gaps.record(connection, group, found, datetime.now(UTC), worker_id)
+
+    return record

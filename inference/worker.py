@@ -1,4 +1,6 @@
-"""The request loop: read, predict, answer, write, in an order that loses nothing and writes nothing twice.
+"""The request path: overlapped stages between two queues of the outside world, in an order that loses nothing.
+
+    poll (this thread) -> open (a pool) -> batch -> answer -> write
 
 A batch is answered first (and its dead letters sent), then written in one transaction together with its next offsets,
 then committed to Kafka for its tools' sake. A crash in between repeats the batch: answers may repeat under the same
@@ -8,30 +10,39 @@ key, rows cannot, since the request id and the offset are checked in the transac
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from kafka.errors import KafkaError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from inference import log
-from inference.answers import AnswerWriter
-from inference.batching import MicroBatcher
-from inference.consumer import GroupConsumer
+from inference.consumer import GroupConsumer, ReadOffsets
 from inference.errors import StaleWriteError
+from inference.gaps import Gap
+from inference.inflight import InFlight
 from inference.observe import Observer
 from inference.offsets import Move
-from inference.outcome import Outcome
-from inference.pipeline import Pipeline
-from inference.publisher import Publisher
-from inference.record import Partition, Record
-from inference.recorder import Recorder
+from inference.record import Partition
 from inference.retry import Stop, until_done
+from inference.serving import Serving
+from inference.stages.channel import Channel, EndedError
+from inference.stages.forward import AnswerStage, BatchStage
+from inference.stages.open import OpenStage
+from inference.stages.write import WriteStage
+from inference.stall import StallGuard
+from inference.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.2
+BLOCKED_SECONDS = 0.5
+LOOK_SECONDS = 1.0
+POLL_RECORDS = 1000
+GUARD_LOOKS = 6  # in the time after which a consumer counts as stalled
 Result = TypeVar("Result")
-ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
+RecordGaps = Callable[[Sequence[Gap]], Mapping[Partition, Move]]
 
 
 class Worker:
@@ -42,125 +53,155 @@ class Worker:
         *,
         consumer: GroupConsumer,
         read_offsets: ReadOffsets,
-        pipeline: Pipeline,
-        answers: AnswerWriter,
-        publisher: Publisher,
-        recorder: Recorder,
+        record_gaps: RecordGaps,
+        serving: Callable[[], Serving],
+        opening: OpenStage,
+        batches: BatchStage,
+        answers: AnswerStage,
+        write: WriteStage,
+        inflight: InFlight,
         observer: Observer,
-        batch: MicroBatcher[Record],
-        unwritten: MicroBatcher[Outcome],
+        tracer: Tracer,
         stop: Stop,
+        channels: Sequence[Channel[Any]],
+        stall_seconds: float,
     ) -> None:
-        """`batch` collects messages for the model, `unwritten` outcomes for the database."""
+        """`serving` tells the model to use from now on; `channels` are those between the stages.
+
+        A consumer that stands still for `stall_seconds` although there is something to read is rebuilt.
+        """
         self._consumer = consumer
         self._read_offsets = read_offsets
-        self._pipeline = pipeline
-        self._answers = answers
-        self._publisher = publisher
-        self._recorder = recorder
+        self._record_gaps = record_gaps
+        self._serving = serving
+        self._opening = opening
+        self._write = write
+        self._inflight = inflight
         self._observer = observer
-        self._batch = batch
-        self._unwritten = unwritten
+        self._tracer = tracer
         self._stop = stop
-        consumer.before_rebalance = self._before_rebalance
+        self._channels = channels
+        self._failure: BaseException | None = None
+        self._looked = self._guarded_at = time.monotonic()
+        self._guard_seconds = stall_seconds / GUARD_LOOKS
+        self._stalls = StallGuard(stall_seconds)
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(stage.run,), name=name)
+            for name, stage in (("batch", batches), ("answer", answers), ("write", write))
+        ]
 
     def run(self) -> None:
-        """Serve until a stop is requested, then finish what is in hand within its deadline and leave the group."""
+        """Serve until a stop is requested, then finish what is in hand within its deadline and leave the group.
+
+        Raises whatever a stage ended by; StoppingError where something in hand had to be left.
+        """
+        for thread in self._threads:
+            thread.start()
         try:
             while not self._stop.requested:
                 self._step()
-            self._predict()
-            self._write()
+            self._opening.end()
+            while any(thread.is_alive() for thread in self._threads) and not self._stop.overdue:
+                self._consumer.keep_alive()
+                self._tell_committed()
+                self._threads[-1].join(timeout=0.1)
         finally:
+            self._abandon()
+            for thread in self._threads:
+                thread.join(timeout=5)
+            self._tell_committed()
+            self._opening.close()
             self._consumer.close()
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def assigned(self) -> bool:
         """Whether the group has given this worker its part and its positions are known."""
         return self._consumer.assigned and not self._consumer.unsynced
 
+    def _guarded(self, run: Callable[[], None]) -> None:
+        """Run a stage; where it breaks, the others must not wait for it."""
+        try:
+            run()
+        except EndedError:
+            pass  # another stage broke, or the deadline passed
+        except BaseException as error:  # noqa: BLE001  # a thread's edge: the error is raised by `run`
+            self._failure = self._failure or error
+            self._stop.request()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Free every stage that waits for another."""
+        for channel in self._channels:
+            channel.abandon()
+
     def _step(self) -> None:
+        if self._write.stale:
+            self._write.stale = False
+            self._consumer.resync()
         if self._consumer.unsynced:
             self._sync()
+        self._tell_committed()
+        if self._inflight.room == 0 and not self._inflight.wait_for_room(BLOCKED_SECONDS):
+            self._consumer.keep_alive()
+        else:
+            self._poll()
+        if time.monotonic() > self._looked + LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._observer.loop(self._inflight.requests, self._inflight.bytes, self._consumer.lag())
+        if time.monotonic() > self._guarded_at + self._guard_seconds:
+            self._guarded_at = time.monotonic()
+            self._guard()
+
+    def _guard(self) -> None:
+        """Rebuild a consumer that stands still although there is something to read."""
         try:
-            records = self._consumer.poll(self._wait_seconds(), min(self._batch.room, self._unwritten.room))
+            positions, lag = self._consumer.behind()
+        except KafkaError:
+            return  # the broker is away: nothing can be read
+        waiting = positions.keys() if self._inflight.room == 0 else ()
+        stalled = self._stalls.observe(positions, lag, waiting)
+        for partition in stalled:
+            self._observer.stalled(partition)
+        if stalled:
+            self._consumer.rebuild()
+            self._stalls.reset()
+
+    def _poll(self) -> None:
+        begun = time.monotonic()
+        try:
+            records = self._consumer.poll(IDLE_SECONDS, min(POLL_RECORDS, max(1, self._inflight.room)))
         except KafkaError as error:
-            _log.warning("reading failed", extra=log.fields(error=type(error).__name__))
+            name = type(error).__name__
+            _log.warning("reading failed", extra=log.fields(error=name))
+            self._tracer.poll(self._consumer.topic, (), begun, time.monotonic(), name)
             self._stop.wait(1.0)
             return
-        for record in records:
-            self._batch.add(record)
-        if self._batch.due:
-            self._predict()
-        if self._unwritten.due:
-            self._write()
-        self._observer.loop(len(self._batch) + len(self._unwritten), self._consumer.lag())
-
-    def _wait_seconds(self) -> float:
-        waits = [box.remaining for box in (self._batch, self._unwritten) if len(box)]
-        return min([IDLE_SECONDS, *waits])
+        if not records:
+            return
+        self._tracer.poll(self._consumer.topic, records, begun, time.monotonic())
+        self._inflight.add(len(records), sum(len(record.value or b"") for record in records))
+        self._opening.submit(records, self._serving(), self._consumer.epoch)
 
     def _sync(self) -> None:
         gaps = self._until_done(lambda: self._consumer.sync(self._read_offsets), "reading offsets", SQLAlchemyError)
         self._observer.rebalanced()
+        self._stalls.reset()
+        if not gaps:
+            return
+        try:
+            moves = self._until_done(lambda: self._record_gaps(gaps), "recording gaps", DBAPIError)
+        except StaleWriteError:
+            self._consumer.resync()  # another worker was faster
+            return
+        self._consumer.stored(moves)
         for gap in gaps:
             self._observer.gap(gap)
 
-    def _predict(self) -> None:
-        """Take the batch through the model and answer it; its outcomes then wait to be written."""
-        if not len(self._batch):
-            return
-        if self._unwritten.room < len(self._batch):
-            self._write()
-        epoch = self._consumer.epoch
-        outcomes = self._pipeline.run(self._batch.take())
-        messages = [self._answers.encode(outcome) for outcome in outcomes]
-        self._until_done(lambda: self._publisher.send(messages), "sending answers", KafkaError)
-        self._observer.answered(outcomes)
-        if epoch != self._consumer.epoch:
-            return  # the partitions may be another worker's by now: whoever owns them does the batch again
-        for outcome in outcomes:
-            self._unwritten.add(outcome)
-
-    def _write(self) -> None:
-        """Write what waits, however long the database is away: offsets stand still meanwhile."""
-        outcomes, moves = self._take_unwritten()
-        if not outcomes:
-            return
-        try:
-            written = self._until_done(lambda: self._recorder.write(outcomes, moves), "writing", DBAPIError)
-        except StaleWriteError as error:
-            self._stale(error)
-            return
-        self._observer.written(written)
-        self._consumer.moved(moves)
-
-    def _before_rebalance(self) -> None:
-        """One attempt to write, then drop what is in hand: the positions are about to change."""
-        outcomes, moves = self._take_unwritten()
-        if outcomes:
-            try:
-                self._observer.written(self._recorder.write(outcomes, moves))
-            except (StaleWriteError, SQLAlchemyError) as error:
-                _log.warning("not written before a rebalance", extra=log.fields(error=type(error).__name__))
-        self._drop()
-
-    def _take_unwritten(self) -> tuple[list[Outcome], dict[Partition, Move]]:
-        outcomes = self._unwritten.take()
-        return outcomes, self._consumer.moves([outcome.record for outcome in outcomes])
-
-    def _stale(self, error: StaleWriteError) -> None:
-        _log.warning("stale write refused: %s", error)
-        self._observer.stale()
-        self._drop()
-        self._consumer.resync()
-
-    def _drop(self) -> None:
-        """Forget everything read and not written. The next owner of the partitions reads it again."""
-        self._batch.take()
-        self._unwritten.take()
-        for partition in self._consumer.synced:
-            self._recorder.forget(partition)
+    def _tell_committed(self) -> None:
+        while not self._write.committed.empty():
+            self._consumer.commit(self._write.committed.get())
 
     def _until_done(self, action: Callable[[], Result], name: str, error: type[Exception]) -> Result:
         return until_done(

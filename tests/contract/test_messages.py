@@ -6,14 +6,11 @@ import json
 from datetime import UTC, datetime
 
 from inference.answers import AnswerWriter, Outgoing
-from inference.clock import ClockTolerance
 from inference.feedback import Label, parse
 from inference.hashing import Hasher
-from inference.modalities.base import modalities
-from inference.pipeline import Pipeline
 from inference.record import Header, Record
 from inference.request import Request, RequestParser
-from tests.unit.inference.tiny import tiny_predictor
+from tests.support.local import LocalPath
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PARSER = RequestParser({"image": bytes, "text": str})
@@ -31,9 +28,7 @@ def record(value: bytes, *headers: Header) -> Record:
 
 
 def written(value: bytes, *headers: Header) -> Outgoing:
-    predictor = tiny_predictor()
-    pipeline = Pipeline(PARSER, modalities(), HASHER, lambda: predictor, ClockTolerance(), clock=lambda: 100.25)
-    (outcome,) = pipeline.run([record(value, *headers)])
+    (outcome,) = LocalPath().run([record(value, *headers)])
     return AnswerWriter("fusion.predictions", "fusion.requests.dlq").encode(outcome)
 
 

@@ -17,23 +17,19 @@ from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from demo import servers
-from inference.clock import ClockTolerance
 from inference.errors import StaleWriteError
-from inference.hashing import Hasher
 from inference.modalities.base import modalities
 from inference.offsets import Move
 from inference.outcome import Outcome
-from inference.pipeline import Pipeline
 from inference.record import Partition
 from inference.recorder import Recorder
-from inference.request import RequestParser
 from inference.summarise import WindowSummaries
 from migrations.schema import bins as schema_bins
 from migrations.schema.prediction_log import consumer_offsets, dead_letters, modality_log, prediction_log, request_ids
 from migrations.schema.summaries import summaries
+from tests.support.local import LocalPath
 from tests.support.worker import WorkerProcess, in_process, producer, request, running, wait_until
 from tests.unit.inference.messages import message, record
-from tests.unit.inference.tiny import tiny_predictor
 
 
 @pytest.fixture
@@ -144,17 +140,12 @@ def _retries(worker: WorkerProcess) -> float:
     return float(found[0].split()[-1]) if found else 0.0
 
 
-HASHER = Hasher("k1", b"k" * 32)
 WHERE = Partition("fusion.requests", 0)
 
 
 def outcomes(*ids: str, first: int = 0) -> list[Outcome]:
-    predictor = tiny_predictor()
-    pipeline = Pipeline(
-        RequestParser({"image": bytes, "text": str}), modalities(), HASHER, lambda: predictor, ClockTolerance()
-    )
     values = [message(request_id=name) if name else b"junk" for name in ids]
-    return pipeline.run([record(value, offset=first + index) for index, value in enumerate(values)])
+    return LocalPath().run([record(value, offset=first + index) for index, value in enumerate(values)])
 
 
 def recorder(engine: Engine, worker_id: str = "w1") -> Recorder:

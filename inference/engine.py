@@ -1,0 +1,137 @@
+"""Runs batches on the model process. What the model cannot run is split until the culprit stands alone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from inference import log
+from inference.collate import Row, collate
+from inference.errors import Code, InferenceError, Refusal
+from inference.judge import predictions
+from inference.model_io import ModelDiedError, ModelFailedError, ModelOutput
+from inference.models.card import CheckpointError
+from inference.outcome import Prediction
+from inference.retry import Stop, until_done
+from inference.serving import Serving
+
+_log = logging.getLogger(__name__)
+
+
+class ModelUnwellError(InferenceError):
+    """The model fails on a blank input, also after a new start: no request is to blame."""
+
+    code = "model_unwell"
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A batch that was handed to a model process. Once `done`, `answer` is its output, or None where it failed."""
+
+    serving: Serving
+    rows: Sequence[Row] = field(repr=False)
+    answer: ModelOutput | None = field(default=None, repr=False)
+    done: bool = False
+
+
+class Engine:
+    """One thread submits, another collects in the same order."""
+
+    def __init__(self, stop: Stop, failed: Callable[[str], None], seconds: float) -> None:
+        """`failed` is told of every batch that failed and of every process that died, or hung for `seconds`."""
+        self._seconds = seconds
+        self._stop = stop
+        self._failed = failed
+        self._outstanding: deque[Ticket] = deque()
+        self._lock = threading.RLock()
+
+    def submit(self, serving: Serving, rows: Sequence[Row]) -> Ticket:
+        """Hand B rows (one at least) to the model; returns before they are computed."""
+        ticket = Ticket(serving, rows)
+        batch = collate(rows, serving.card.blanks)
+        with self._lock:
+            try:
+                serving.model.submit(batch)
+            except ModelDiedError:
+                ticket.done = True
+            else:
+                self._outstanding.append(ticket)
+        return ticket
+
+    def collect(self, ticket: Ticket) -> list[Prediction | Refusal]:
+        """Wait for a ticket; one result for each row, in order. Tickets must be collected as they were submitted.
+
+        Raises ModelUnwellError where the model cannot run at all, StoppingError at the drain deadline.
+        """
+        while not ticket.done:
+            self._receive()
+        if ticket.answer is not None:
+            return list(predictions(ticket.serving.card, ticket.rows, ticket.answer))
+        with self._lock:
+            while self._outstanding:
+                self._receive()
+            return self._split(ticket.serving, ticket.rows)
+
+    def _receive(self) -> None:
+        ticket = self._outstanding.popleft()
+        try:
+            ticket.answer = ticket.serving.model.result(self._seconds)
+        except ModelFailedError as error:
+            self._tell("batch", error)
+        except (ModelDiedError, TimeoutError) as error:
+            self._tell("process", error)
+            with self._lock:
+                for lost in self._outstanding:
+                    lost.done = True
+                self._outstanding.clear()
+                self._restart(ticket.serving)
+        ticket.done = True
+
+    def _split(self, serving: Serving, rows: Sequence[Row]) -> list[Prediction | Refusal]:
+        answer = self._attempt(serving, rows)
+        if answer is not None:
+            return list(predictions(serving.card, rows, answer))
+        if len(rows) == 1:
+            return [self._alone(serving, rows[0])]
+        half = len(rows) // 2
+        return self._split(serving, rows[:half]) + self._split(serving, rows[half:])
+
+    def _alone(self, serving: Serving, row: Row) -> Prediction | Refusal:
+        """A row that failed by itself: is it to blame, or is the model?"""
+        blank = {name: serving.card.blanks[name] for name in row}
+        if self._attempt(serving, [blank]) is not None:
+            return Refusal(Code.MODEL_FAILED, "the model cannot run this request, also not alone")
+        self._restart(serving)
+        if self._attempt(serving, [blank]) is None:
+            raise ModelUnwellError("the model fails on a blank input, also after a new start")
+        answer = self._attempt(serving, [row])
+        if answer is None:
+            return Refusal(Code.MODEL_FAILED, "the model cannot run this request, also not alone")
+        return predictions(serving.card, [row], answer)[0]
+
+    def _attempt(self, serving: Serving, rows: Sequence[Row]) -> ModelOutput | None:
+        try:
+            serving.model.submit(collate(rows, serving.card.blanks))
+            return serving.model.result(self._seconds)
+        except ModelFailedError as error:
+            self._tell("batch", error)
+        except (ModelDiedError, TimeoutError) as error:
+            self._tell("process", error)
+            self._restart(serving)
+        return None
+
+    def _restart(self, serving: Serving) -> None:
+        until_done(
+            serving.model.restart,
+            name="restarting the model",
+            on=(CheckpointError, RuntimeError, OSError),
+            stop=self._stop,
+            failed=self._failed,
+        )
+
+    def _tell(self, what: str, error: Exception) -> None:
+        self._failed(f"model {what}")
+        _log.warning("the model could not run a batch", extra=log.fields(error=str(error)))

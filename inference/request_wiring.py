@@ -1,0 +1,122 @@
+"""Puts the request path together: its stages, the channels between them and the one bound over all."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+
+from inference.answers import AnswerWriter
+from inference.batching import MicroBatcher
+from inference.cache import PredictionCache
+from inference.clock import ClockTolerance
+from inference.consumer import GroupConsumer, ReadOffsets
+from inference.engine import Engine
+from inference.hashing import Hasher
+from inference.inflight import InFlight
+from inference.modalities.base import modalities
+from inference.observe import Observer
+from inference.pipeline import Opened, Opener
+from inference.publisher import Publisher
+from inference.recorder import Recorder
+from inference.request import RequestParser
+from inference.retry import Stop
+from inference.serving import ModelHolder
+from inference.settings import WorkerSettings
+from inference.stages.channel import Channel
+from inference.stages.forward import AnswerStage, BatchStage
+from inference.stages.open import OpenStage
+from inference.stages.parcel import Answered, Batch, Polled
+from inference.stages.write import WriteStage
+from inference.tracing import Tracer
+from inference.worker import RecordGaps, Worker
+
+# One batch is computed and one waits: the model never idles, and what is added to latency stays one batch.
+BATCHES_WAITING = 1
+
+
+def build(
+    settings: WorkerSettings,
+    *,
+    read_offsets: ReadOffsets,
+    record_gaps: RecordGaps,
+    publisher: Publisher,
+    recorder: Recorder,
+    holder: ModelHolder,
+    hasher: Hasher,
+    observer: Observer,
+    tracer: Tracer,
+    stop: Stop,
+) -> Worker:
+    """The request path of one worker. Raises KafkaError where the broker cannot be reached."""
+    inflight = InFlight(settings.max_inflight_requests, settings.max_inflight_bytes)
+    opened: Channel[Polled] = Channel(settings.max_inflight_requests)
+    batches: Channel[Batch] = Channel(BATCHES_WAITING)
+    answered: Channel[Answered] = Channel(settings.max_inflight_requests)
+    consumer = GroupConsumer(
+        settings.kafka(),
+        settings.consumer_group,
+        settings.topic_requests,
+        f"{settings.worker_id}-requests",
+        settings.max_poll_seconds,
+        drained=lambda: inflight.requests == 0,
+    )
+    cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
+    engine = Engine(stop, observer.failed, settings.model_seconds)
+    return Worker(
+        consumer=consumer,
+        read_offsets=read_offsets,
+        record_gaps=record_gaps,
+        serving=lambda: holder.current,
+        opening=OpenStage(
+            _opener(settings, hasher, cache),
+            opened,
+            settings.decode_threads or os.cpu_count() or 1,
+            settings.batch_size,
+        ),
+        batches=BatchStage(opened, batches, batch=_batch(settings), engine=engine, inflight=inflight, tracer=tracer),
+        answers=AnswerStage(
+            batches,
+            answered,
+            engine=engine,
+            answers=AnswerWriter(settings.topic_predictions, settings.topic_dead_letters),
+            publisher=publisher,
+            tolerance=ClockTolerance(
+                timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
+            ),
+            epoch=lambda: consumer.epoch,
+            cache=cache,
+        ),
+        write=WriteStage(
+            answered,
+            waiting=MicroBatcher[Answered](settings.write_rows, settings.write_interval_ms / 1000, time.monotonic),
+            consumer=consumer,
+            publisher=publisher,
+            recorder=recorder,
+            observer=observer,
+            inflight=inflight,
+            tracer=tracer,
+            stop=stop,
+        ),
+        inflight=inflight,
+        observer=observer,
+        tracer=tracer,
+        stop=stop,
+        channels=(opened, batches, answered),
+        stall_seconds=settings.stall_seconds,
+    )
+
+
+def _threads(settings: WorkerSettings) -> int:
+    return settings.decode_threads or len(os.sched_getaffinity(0))
+
+
+def _opener(settings: WorkerSettings, hasher: Hasher, cache: PredictionCache | None) -> Opener:
+    known = modalities()
+    wires = {name: modality.wire for name, modality in known.items()}
+    return Opener(RequestParser(wires, settings.max_message_bytes), known, hasher, cache)
+
+
+def _batch(settings: WorkerSettings) -> MicroBatcher[Opened]:
+    wait = settings.batch_wait_ms / 1000
+    return MicroBatcher[Opened](settings.batch_size, wait, time.monotonic, settings.batch_tokens or None)

@@ -1,0 +1,47 @@
+"""The first stage behind the poll: messages are parsed, digested and decoded by a pool of threads, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from inference.models.card import ModelCard
+from inference.pipeline import Opened, Opener
+from inference.record import Record
+from inference.serving import Serving
+from inference.stages.channel import Channel
+from inference.stages.parcel import Polled
+
+
+class OpenStage:
+    """Spreads what was polled over the pool; parcels leave in the order they came, each with its future.
+
+    Threads serve: digests, picture decoders, resizing and tokenizers let go of the interpreter's lock.
+    """
+
+    def __init__(self, opener: Opener, target: Channel[Polled], threads: int, most: int) -> None:
+        """`most` messages at most make a parcel, so that the first need not wait for the last of a large poll."""
+        self._opener = opener
+        self._target = target
+        self._threads = threads
+        self._most = most
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="open")
+
+    def submit(self, records: Sequence[Record], serving: Serving, epoch: int) -> None:
+        """Open messages for the model `serving`. Raises EndedError where a later stage is gone."""
+        share = min(self._most, -(-len(records) // self._threads))
+        for start in range(0, len(records), share):
+            part = records[start : start + share]
+            future = self._pool.submit(self._open, part, serving.card)
+            self._target.put(Polled(part, serving, epoch, future))
+
+    def _open(self, records: Sequence[Record], card: ModelCard) -> list[Opened]:
+        return [self._opener.open(record, card) for record in records]
+
+    def end(self) -> None:
+        """Say that nothing more will be submitted."""
+        self._target.end()
+
+    def close(self) -> None:
+        """Let go of the threads; what they have not begun is left."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,52 @@
+"""What passes between the stages: messages that were polled together and stay together until they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from inference.engine import Ticket
+from inference.outcome import Outcome
+from inference.pipeline import Opened
+from inference.publisher import Sending
+from inference.record import Record
+from inference.serving import Serving
+from inference.tracing import BatchTrace
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Messages on their way through the decoding pool, for the model `serving`, of one assignment epoch."""
+
+    records: Sequence[Record] = field(repr=False)
+    serving: Serving
+    epoch: int
+    opened: Future[list[Opened]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Opened messages in the order of their offsets. `ticket` is None where no row needs the model.
+
+    `size` is in bytes, what all of them hold; `submitted` the monotonic second at which they left for the model.
+    """
+
+    opened: Sequence[Opened] = field(repr=False)
+    serving: Serving
+    epoch: int
+    size: int
+    ticket: Ticket | None
+    submitted: float
+    trace: BatchTrace
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Outcomes whose answers and dead letters are on their way to the broker."""
+
+    outcomes: Sequence[Outcome] = field(repr=False)
+    epoch: int
+    size: int
+    sending: Sending
+    trace: BatchTrace

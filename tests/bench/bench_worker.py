@@ -1,0 +1,184 @@
+"""The worker's speed, each figure beside its ceiling measured in the same run: `make bench-worker`.
+
+Parts (all by default): `pass_through`, `efficiency`, `latency`, `memory`; `FUSIONWATCH_BENCH_PARTS` picks some, with
+commas. Figures are for this machine; client, broker and database share its cores with the worker.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from inference.collate import collate
+from inference.modalities.base import modalities
+from inference.models.card import load_card
+from inference.models.checkpoint import load_checkpoint
+from inference.predictor import Predictor
+from tests.bench import checkpoints, pacing
+from tests.bench.rig import CAPTIONS, Rig, pictures, rig
+
+ROUNDS = 3
+TINY = Path("demo/checkpoint")
+
+
+def run() -> dict[str, Any]:
+    """Every part, in one rig."""
+    wanted = os.environ.get("FUSIONWATCH_BENCH_PARTS", ",".join(PARTS)).split(",")
+    if unknown := sorted(set(wanted) - PARTS.keys()):
+        raise SystemExit(f"unknown parts {unknown}; there are {sorted(PARTS)}")
+    results: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
+    with rig() as servers:
+        for name in wanted:
+            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+            results[name] = PARTS[name](servers)
+    _table(results)
+    return results
+
+
+def pass_through(servers: Rig) -> dict[str, Any]:
+    """20 kB requests through everything but a model: digests, log rows, summaries, answers, offsets; decoding off."""
+    folder = checkpoints.pass_through(servers.folder / "pass_through")
+    images, count = pictures(32, 224), 24_000
+    settings = {"BATCH_SIZE": "256", "WRITE_ROWS": "2000", "WRITE_INTERVAL_MS": "500", "DECODE_THREADS": "1"}
+    found: dict[str, list[Any]] = {"poll": [], "one": [], "two": []}
+    for number in range(ROUNDS):
+        for processes, key in ((1, "one"), (2, "two")):
+            worker = servers.prepare(f"pass_{key}_{number}", folder, **settings)
+            servers.backlog(worker.topics["requests"], count, images)
+            found["poll"].append(servers.poll_rate(worker.topics["requests"], count))
+            found[key].append(servers.drain_rate(worker, count, processes))
+            servers.forget(worker)
+    return {
+        "poll_loop_per_second": statistics.median(found["poll"]),
+        "one_process": _median(found["one"]),
+        "two_processes": _median(found["two"]),
+        "message_bytes": statistics.mean(map(len, images)),
+        "rounds": {"poll": found["poll"], **{key: [rate.per_second for rate in found[key]] for key in ("one", "two")}},
+    }
+
+
+def efficiency(servers: Rig) -> dict[str, Any]:
+    """Worker requests/s over the requests/s of bare forward passes on inputs that are ready: same model and batch."""
+    results = {"tiny": _efficiency(servers, "tiny", TINY, side=64, batch=32, count=6_000)}
+    large = checkpoints.vit_bert(servers.folder / "vit_bert")
+    results["vit_b_16_bert_base"] = _efficiency(servers, "vit", large, side=224, batch=8, count=120)
+    return results
+
+
+def _efficiency(servers: Rig, name: str, folder: Path, *, side: int, batch: int, count: int) -> dict[str, Any]:
+    images = pictures(16, side)
+    bare, served = [], []
+    for number in range(ROUNDS):
+        bare.append(_bare_rate(folder, images, batch, seconds=10))
+        worker = servers.prepare(f"eff_{name}_{number}", folder, BATCH_SIZE=str(batch), TORCH_THREADS="1")
+        servers.backlog(worker.topics["requests"], count, images)
+        served.append(servers.drain_rate(worker, count))
+        servers.forget(worker)
+    bare.append(_bare_rate(folder, images, batch, seconds=10))
+    rate = _median(served)
+    ceiling = statistics.median(bare)
+    return {
+        "bare_per_second": ceiling,
+        "worker": rate,
+        "efficiency": rate["per_second"] / ceiling,
+        "batch": batch,
+        "torch_threads": 1,
+        "rounds": {"bare": bare, "worker": [rate.per_second for rate in served]},
+    }
+
+
+def _bare_rate(folder: Path, images: list[bytes], batch: int, seconds: float) -> float:
+    """Requests per second of forward passes alone, on one thread: everything is decoded and collated before."""
+    torch.set_num_threads(1)
+    card, known = load_card(folder), modalities()
+    rows = []
+    for index in range(batch):
+        picture = known["image"].decode(images[index % len(images)]).value
+        rows.append(card.prepare({"image": picture, "text": CAPTIONS[index % len(CAPTIONS)]}))
+    ready = collate(rows, card.blanks)
+    cpu = torch.device("cpu")
+    predictor = Predictor(load_checkpoint(folder, cpu, ()), cpu)
+    predictor.run(ready)
+    passes, began = 0, time.perf_counter()
+    while time.perf_counter() < began + seconds:
+        predictor.run(ready)
+        passes += 1
+    return passes * batch / (time.perf_counter() - began)
+
+
+def latency(servers: Rig) -> dict[str, Any]:
+    """What is added to the model's own time at half of saturation, and what a request costs from idle to saturation."""
+    images = pictures(16, 64)
+    probe = servers.prepare("latency_probe", TINY, TORCH_THREADS="1")
+    servers.backlog(probe.topics["requests"], 4_000, images)
+    full = servers.drain_rate(probe, 4_000)
+    loads = {}
+    for share in (0.1, 0.25, 0.5, 0.75):
+        worker = servers.prepare(f"latency_{int(share * 100)}", TINY, TORCH_THREADS="1")
+        loads[str(share)] = pacing.paced(servers, worker, images, full.per_second * share, seconds=20)
+        servers.forget(worker)
+    return {
+        "saturated_per_second": full.per_second,
+        "batch_wait_ms": 20.0,
+        "by_share_of_saturation": loads,
+        "worker_cpu_us_saturated": full.worker_cpu_us,
+    }
+
+
+def memory(servers: Rig) -> dict[str, Any]:
+    """Ten times more traffic than the model can take, for minutes: what the worker's memory does."""
+    large = checkpoints.vit_bert(servers.folder / "vit_bert_memory")
+    seconds = float(os.environ.get("FUSIONWATCH_BENCH_MEMORY_SECONDS", "300"))
+    limit = 32_000_000
+    worker = servers.prepare(
+        "memory", large, TORCH_THREADS="1", BATCH_SIZE="8", MAX_INFLIGHT_BYTES=str(limit), DECODE_THREADS="1"
+    )
+    return pacing.overloaded(servers, worker, pictures(16, 224), seconds, factor=10, limit=limit)
+
+
+PARTS: dict[str, Callable[[Rig], dict[str, Any]]] = {
+    "pass_through": pass_through,
+    "efficiency": efficiency,
+    "latency": latency,
+    "memory": memory,
+}
+
+
+def _median(rates: list[Any]) -> dict[str, float]:
+    rows = [asdict(rate) for rate in rates]
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
+def _table(results: dict[str, Any]) -> None:
+    table = Table("figure", "measured", "ceiling or bound", title="the worker on this machine")
+    for name, figure, bound in _figures(results):
+        table.add_row(name, figure, bound)
+    Console(stderr=True).print(table)
+
+
+def _figures(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = []
+    if found := results.get("pass_through"):
+        ceiling = f"bare poll loop {found['poll_loop_per_second']:,.0f}/s"
+        for key, name in (("one_process", "one process"), ("two_processes", "two processes")):
+            rows.append((f"pass-through, {name}", f"{found[key]['per_second']:,.0f} requests/s", ceiling))
+    for name, found in results.get("efficiency", {}).items():
+        ceiling = f"bare forward {found['bare_per_second']:,.1f}/s"
+        rows.append((f"pipeline efficiency, {name}", f"{found['efficiency']:.3f}", ceiling))
+    if found := results.get("latency"):
+        for share, load in found["by_share_of_saturation"].items():
+            bound = f"batch wait {found['batch_wait_ms']:.0f} ms; {load['worker_cpu_us']:,.0f} us CPU a request"
+            rows.append((f"added latency p95 at {float(share):.0%} load", f"{load['added_p95_ms']:.1f} ms", bound))
+    if found := results.get("memory"):
+        rows.append(("memory at overload", f"{found['peak_mb']:,.0f} MB", f"bound {found['bound_mb']:,.0f} MB"))
+    return rows

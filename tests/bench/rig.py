@@ -1,0 +1,235 @@
+"""What the worker's measurements need: real servers, a backlog, worker processes, and figures of all of them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic
+from PIL import Image, ImageFilter
+from sqlalchemy import Engine, create_engine, func, select
+
+from demo import servers
+from migrations.schema.prediction_log import consumer_offsets
+from tests.support.worker import WorkerProcess
+
+PARTITIONS = 4
+PICTURE_BYTES = 20_000
+MSGPACK = [("content-type", b"application/msgpack")]
+CAPTIONS = ("a red circle left of a blue square", "two green triangles above a small yellow cross")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Requests per second between two moments of steady work, and CPU microseconds a request of each party."""
+
+    per_second: float
+    worker_cpu_us: float
+    database_cpu_us: float
+    broker_cpu_us: float
+    resident_mb: float
+
+
+def pictures(count: int, side: int, target: int = PICTURE_BYTES) -> list[bytes]:
+    """JPEG pictures of about `target` bytes each: smooth noise, so that decoding costs what a photo's does."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(count):
+        noise = Image.fromarray(rng.integers(0, 255, (side, side, 3), np.uint8))
+        made.append(_encoded(noise.filter(ImageFilter.GaussianBlur(1.0)), target))
+    return made
+
+
+def _encoded(image: Image.Image, target: int) -> bytes:
+    best = b""
+    for quality in range(95, 4, -10):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        best = buffer.getvalue()
+        if len(best) <= target:
+            break
+    return best
+
+
+def request(number: int, image: bytes) -> bytes:
+    """A MessagePack request, produced now."""
+    return msgspec.msgpack.encode(
+        {
+            "schema_version": 1,
+            "request_id": f"bench-{number:09}-{os.getpid()}",
+            "produced_at": datetime.now(UTC).isoformat(),
+            "modalities": {"image": {"data": image}, "text": {"data": CAPTIONS[number % len(CAPTIONS)]}},
+        }
+    )
+
+
+class Rig:
+    """Servers in a temporary folder; every measurement takes a name of its own for topics, group and database."""
+
+    def __init__(self, folder: Path, database: servers.Database, broker: str) -> None:
+        self.folder = folder
+        self.broker = broker
+        self._database = database
+
+    def prepare(self, name: str, checkpoint: Path, **settings: str) -> WorkerProcess:
+        """A worker, not started, with a fresh migrated database and topics."""
+        url = self._database.create(name)
+        servers.migrate(url)
+        defaults = {"TOPIC_PARTITIONS": str(PARTITIONS), "CHECKPOINT": str(checkpoint), "CREATE_TOPICS": "false"}
+        worker = WorkerProcess(name, url, self.broker, self.folder / f"{name}.log", {**defaults, **settings})
+        admin = KafkaAdminClient(bootstrap_servers=self.broker)
+        admin.create_topics(
+            [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1) for topic in worker.topics.values()]
+        )
+        admin.close()
+        return worker
+
+    def backlog(self, topic: str, count: int, images: list[bytes]) -> None:
+        """Put requests into a topic, spread evenly."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.broker, enable_idempotence=False, batch_size=1_000_000, linger_ms=5
+        )
+        for number in range(count):
+            producer.send(
+                topic, request(number, images[number % len(images)]), partition=number % PARTITIONS, headers=MSGPACK
+            )
+        producer.flush()
+        producer.close()
+
+    def poll_rate(self, topic: str, count: int) -> float:
+        """Messages per second of a loop that polls and does nothing else: the ceiling of any worker here."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.broker, auto_offset_reset="earliest", fetch_max_bytes=32_000_000,
+            max_partition_fetch_bytes=16_000_000,
+        )  # fmt: skip
+        consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        consumer.seek_to_beginning()
+        read, began, first = 0, 0.0, 0
+        while read < count:
+            read += sum(len(records) for records in consumer.poll(timeout_ms=1000, max_records=1000).values())
+            if not began and read:
+                began, first = time.perf_counter(), read
+        seconds = time.perf_counter() - began
+        consumer.close()
+        return (read - first) / seconds
+
+    def drain_rate(self, worker: WorkerProcess, count: int, processes: int = 1) -> Rate:
+        """Start worker processes on a backlog of `count` and measure from a tenth of it to nine tenths."""
+        engine = create_engine(worker.database)
+        with ExitStack() as stack:
+            stack.callback(engine.dispose)
+            members = [stack.enter_context(member(worker, number, wait=False)) for number in range(processes)]
+            _wait(lambda: written(engine) >= count * 0.1, members)
+            begin, began, before = written(engine), time.perf_counter(), self._cpu(members)
+            _wait(lambda: written(engine) >= count * 0.9, members)
+            done, seconds, after = written(engine) - begin, time.perf_counter() - began, self._cpu(members)
+            resident = sum(resident_bytes(member) for member in members) / 1e6
+        worker_us, database_us, broker_us = (
+            (late - early) / done * 1e6 for early, late in zip(before, after, strict=True)
+        )
+        return Rate(done / seconds, worker_us, database_us, broker_us, resident)
+
+    def wait_written(self, worker: WorkerProcess, count: int) -> None:
+        """Wait until so many requests are written."""
+        engine = create_engine(worker.database)
+        _wait(lambda: written(engine) >= count, [])
+        engine.dispose()
+
+    def forget(self, worker: WorkerProcess) -> None:
+        """Drop a worker's topics and database: the broker keeps its topics in memory."""
+        admin = KafkaAdminClient(bootstrap_servers=self.broker)
+        admin.delete_topics(list(worker.topics.values()))
+        admin.close()
+        self._database.drop(worker.name)
+
+    def _cpu(self, members: list[WorkerProcess]) -> tuple[float, float, float]:
+        own = psutil.Process().children(recursive=True)
+        workers = {child.pid for member in members for child in tree(member)}
+        others = [child for child in own if child.pid not in workers]
+        return (
+            sum(cpu_seconds(child) for member in members for child in tree(member)),
+            sum(cpu_seconds(child) for child in _postgres(self.folder)),
+            sum(cpu_seconds(child) for child in others if "postgres" not in child.name()),
+        )
+
+
+@contextmanager
+def rig() -> Iterator[Rig]:
+    """Start PostgreSQL and the broker for a while."""
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-bench-") as name:
+        folder = Path(name)
+        with servers.postgres(folder / "postgres") as database, servers.broker(folder / "broker.log") as broker:
+            yield Rig(folder, database, broker)
+
+
+@contextmanager
+def member(worker: WorkerProcess, number: int, *, wait: bool = True) -> Iterator[WorkerProcess]:
+    """One of the processes that share a worker's topics; `wait` until it is ready."""
+    member = WorkerProcess(
+        worker.name, worker.database, worker.broker, worker.log.with_suffix(f".{number}.log"), worker.extra
+    )
+    try:
+        member.start(wait=wait)
+        yield member
+    finally:
+        if member.process is not None and member.process.poll() is None:
+            member.process.terminate()
+            member.process.wait(timeout=60)
+
+
+def written(engine: Engine) -> int:
+    """How many requests' offsets are stored."""
+    with engine.connect() as connection:
+        return int(connection.scalar(select(func.coalesce(func.sum(consumer_offsets.c.next_offset), 0))) or 0)
+
+
+def tree(member: WorkerProcess) -> list[psutil.Process]:
+    """A worker's processes."""
+    assert member.process is not None
+    process = psutil.Process(member.process.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def resident_bytes(member: WorkerProcess) -> int:
+    """Memory of a worker's processes, what they share counted once."""
+    return sum(int(process.memory_full_info().pss) for process in tree(member))
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """User and system time; 0 for one that has just ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _postgres(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "postgres" and str(folder) in " ".join(process.info["cmdline"] or []):
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def _wait(condition: Callable[[], bool], members: list[WorkerProcess], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        for member in members:
+            assert member.process is not None
+            if member.process.poll() is not None:
+                raise RuntimeError(f"a worker ended:\n{member.log.read_text()[-2000:]}")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not within {seconds:.0f} s")
+        time.sleep(0.02)
