@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from inference.cache import CACHED, CacheKey, PredictionCache
@@ -87,7 +87,7 @@ class Opener:
                 return DeadLetter(record, Refusal(Code.NO_USABLE_MODALITY, detail))
         return Ready(
             record=record,
-            request=replace(parsed, modalities={}),
+            request=parsed.without_data(),
             modalities=modalities,
             inputs=inputs,
             known=known,

@@ -37,6 +37,18 @@ class Request:
     modalities: Mapping[str, Given]
     expected: tuple[str, ...] | None
 
+    def without_data(self) -> Request:
+        """The same request, letting go of what its modalities hold."""
+        return Request(
+            self.request_id,
+            self.schema_version,
+            self.produced_at,
+            self.correlation_id,
+            self.source,
+            {},
+            self.expected,
+        )
+
 
 class RequestParser:
     """Parses request messages for a set of modalities."""

@@ -74,7 +74,8 @@ def _save(folder: Path, shape: dict[str, Any]) -> None:
         "id2label": dict(enumerate(LABELS)),
         "label2id": {label: i for i, label in enumerate(LABELS)},
     }
-    model = CrossAttentionFusion(CrossAttentionConfig(**shape, **classes)).eval()
+    model = CrossAttentionFusion(CrossAttentionConfig(**shape, **classes))
+    model.train(False)
     image = ImageSettings(SIDE, SIDE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     save_checkpoint(folder, model, Preprocessor(image, build_tokenizer(["red"]), 128), LABELS, 1.0)
     write_manifest(folder)
