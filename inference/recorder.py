@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, Engine, Text, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, IntegrityError
 
-from inference import offsets
+from inference import log, offsets, pgcopy
 from inference.errors import Code, Refusal
 from inference.offsets import Move
 from inference.outcome import DeadLetter, Outcome, Predicted
-from inference.record import Partition
+from inference.record import Partition, Record
+from inference.rows import modality_columns, prediction_columns
+from migrations.schema import partitions
+from migrations.schema.metadata import TIMESTAMP
 from migrations.schema.prediction_log import dead_letters, modality_log, prediction_log, request_ids
 from migrations.schema.summaries import summaries
+
+_log = logging.getLogger(__name__)
+_CHECK_VIOLATION = "23514"  # PostgreSQL, Appendix A: also where a row has no partition
 
 
 class Preview(Protocol):
@@ -46,17 +54,45 @@ class Summariser(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that a transaction may take over one statement, over one lock, and between statements.
+
+    Beyond them it is rolled back, to be tried again: a lock that a frozen worker holds must not hold up another one,
+    nor must this one's if it freezes. `synchronous_commit` stays as the server has it: one flush for a thousand rows
+    costs next to nothing, and a commit that a crash may take back would leave a living worker ahead of its offsets.
+    """
+
+    statement: float = 30.0
+    lock: float = 10.0
+    idle: float = 60.0
+
+    @property
+    def sql(self) -> str:
+        """Statements that set them for the transaction."""
+        return (
+            f"SET LOCAL statement_timeout = {self.statement * 1000:.0f};"
+            f"SET LOCAL lock_timeout = {self.lock * 1000:.0f};"
+            f"SET LOCAL idle_in_transaction_session_timeout = {self.idle * 1000:.0f}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """What a transaction wrote. `duplicates` counts requests whose id was logged before."""
+    """What a transaction wrote.
+
+    `duplicates` counts requests whose id was logged before. `refused` are the dead letters that the database itself
+    made, for rows that it could not hold: their requests were answered, and nobody has sent them on yet.
+    """
 
     logged: int
     duplicates: int
     dead_lettered: int
     seconds: float
+    refused: tuple[DeadLetter, ...] = ()
 
 
 class Recorder:
-    """Writes for one consumer group."""
+    """Writes for one consumer group; not safe for several threads."""
 
     def __init__(
         self,
@@ -65,132 +101,127 @@ class Recorder:
         key_id: str,
         summariser: Summariser,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        limits: Limits = Limits(),
     ) -> None:
+        pgcopy.enable(engine)
         self._engine = engine
         self._group = group
         self._key_id = key_id
         self._summariser = summariser
         self._clock = clock
+        self._limits = limits
 
     def write(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move]) -> Written:
         """Write everything, or nothing.
 
         Raises StaleWriteError where another worker has moved a partition; sqlalchemy.exc.DBAPIError where the
         database cannot take it now (try the same again). A row that no database could hold becomes a dead letter.
+        Where the day has no partition yet, that is logged with what to run.
         """
         try:
-            return self._write(outcomes, moves)
-        except DataError:
-            return self._write(self._storable(outcomes), moves)
+            return self._write_storable(outcomes, moves)
+        except IntegrityError as error:
+            _explain(error)
+            raise
 
     def forget(self, partition: Partition) -> None:
         """Start new summaries for a partition: its offset was moved by someone else."""
         self._summariser.forget(partition.topic, partition.number)
 
-    def _write(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move]) -> Written:
+    def _write_storable(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move]) -> Written:
+        refused: tuple[DeadLetter, ...] = ()
+        while True:
+            try:
+                return self._write(outcomes, moves, refused)
+            except DataError:
+                found = self._not_storable(_predicted(outcomes))
+                if not found:
+                    raise
+                outcomes = [found.get(outcome.record, outcome) for outcome in outcomes]
+                refused += tuple(found.values())
+
+    def _write(
+        self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move], refused: tuple[DeadLetter, ...]
+    ) -> Written:
         started = time.perf_counter()
         now = self._clock()
-        predicted = [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
+        predicted = _predicted(outcomes)
         letters = [outcome for outcome in outcomes if isinstance(outcome, DeadLetter)]
         with self._engine.begin() as connection:
+            connection.exec_driver_sql(self._limits.sql)
             offsets.advance(connection, self._group, moves, now)
             fresh = _claim(connection, predicted, now)
-            self._insert_rows(connection, fresh, now)
+            self._copy(connection, fresh, now)
             insert_dead_letters(connection, letters)
             preview = self._summariser.preview(fresh)
             _upsert_summaries(connection, preview.rows(now))
         self._summariser.commit(preview)
         duplicates = len(predicted) - len(fresh)
-        return Written(len(fresh), duplicates, len(letters), time.perf_counter() - started)
+        return Written(len(fresh), duplicates, len(letters), time.perf_counter() - started, refused)
 
-    def _insert_rows(self, connection: Connection, rows: Sequence[Predicted], now: datetime) -> None:
-        if not rows:
-            return
-        connection.execute(insert(prediction_log), [prediction_row(row, now) for row in rows])
-        parts = [part for row in rows for part in modality_rows(row, now, self._key_id)]
-        connection.execute(insert(modality_log), parts)
+    def _copy(self, connection: Connection, rows: Sequence[Predicted], now: datetime) -> None:
+        (logged_at,) = pgcopy.moments([now])
+        pgcopy.copy(connection, prediction_log, prediction_columns(rows, logged_at))
+        pgcopy.copy(connection, modality_log, modality_columns(rows, logged_at, self._key_id))
 
-    def _storable(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """The outcomes with each row that the database refuses replaced by a dead letter."""
-        return [outcome if self._fits(outcome) else _not_storable(outcome) for outcome in outcomes]
-
-    def _fits(self, outcome: Outcome) -> bool:
-        if isinstance(outcome, DeadLetter):
-            return True
+    def _not_storable(self, rows: Sequence[Predicted]) -> dict[Record, DeadLetter]:
+        """Dead letters for the rows that the database refuses, by record; of equal ids only the first is tried."""
         with self._engine.connect() as connection:  # never committed
-            try:
-                self._insert_rows(connection, [outcome], self._clock())
-            except DataError:
-                return False
-        return True
+            connection.exec_driver_sql(self._limits.sql)
+            refused = self._refused(connection, list(_first(rows).values()), self._clock())
+        refusal = Refusal(Code.NOT_STORABLE, "the database cannot hold one of its values")
+        return {row.record: DeadLetter(row.record, refusal) for row in refused}
+
+    def _refused(self, connection: Connection, rows: Sequence[Predicted], now: datetime) -> list[Predicted]:
+        """Those that cannot be written, found by halving: of n rows with one bad, by 2 log2 n attempts."""
+        attempt = connection.begin_nested()
+        try:
+            self._copy(connection, rows, now)
+            return []
+        except DataError:
+            if len(rows) == 1:
+                return list(rows)
+        finally:
+            attempt.rollback()
+        half = len(rows) // 2
+        return [*self._refused(connection, rows[:half], now), *self._refused(connection, rows[half:], now)]
 
 
-def _not_storable(outcome: Outcome) -> DeadLetter:
-    return DeadLetter(outcome.record, Refusal(Code.NOT_STORABLE, "the database cannot hold one of its values"))
+def _predicted(outcomes: Sequence[Outcome]) -> list[Predicted]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Predicted)]
+
+
+def _first(rows: Sequence[Predicted]) -> dict[str, Predicted]:
+    """Of equal request ids the first row, by id."""
+    first: dict[str, Predicted] = {}
+    for row in rows:
+        first.setdefault(row.request.request_id, row)
+    return first
 
 
 def _claim(connection: Connection, rows: Sequence[Predicted], now: datetime) -> list[Predicted]:
     """The rows whose request id nobody had logged; of equal ids in one batch the first."""
-    first: dict[str, Predicted] = {}
-    for row in rows:
-        first.setdefault(row.request.request_id, row)
+    first = _first(rows)
     if not first:
         return []
     # sorted, so that two workers with the same ids wait for one another and never in a circle
-    values = [{"request_id": request_id, "logged_at": now} for request_id in sorted(first)]
-    statement = upsert(request_ids).on_conflict_do_nothing().returning(request_ids.c.request_id)
-    won = set(connection.scalars(statement, values))
+    claimed = select(func.unnest(literal(sorted(first), ARRAY(Text))), literal(now, TIMESTAMP))
+    statement = upsert(request_ids).from_select(["request_id", "logged_at"], claimed)
+    won = set(connection.scalars(statement.on_conflict_do_nothing().returning(request_ids.c.request_id)))
     return [row for request_id, row in first.items() if request_id in won]
 
 
-def prediction_row(row: Predicted, now: datetime) -> dict[str, Any]:
-    """The row of `prediction_log`."""
-    prediction, request, record = row.prediction, row.request, row.record
-    probabilities = prediction.probabilities
-    return {
-        "request_id": request.request_id,
-        "logged_at": now,
-        "produced_at": request.produced_at,
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "schema_version": request.schema_version,
-        "model_version": prediction.model_version,
-        "route": prediction.route,
-        "status": "ok" if prediction.error is None else "error",
-        "error_code": prediction.error,
-        "prediction": prediction.label,
-        "confidence": prediction.confidence,
-        "probabilities": None if probabilities is None else [float(p) for p in probabilities],
-        "agreement": prediction.agreement,
-        "degraded": row.degraded,
-        "quarantine": row.quarantine,
-        "queue_ms": row.queue_ms,
-        "preprocess_ms": row.preprocess_ms,
-        "encode_ms": prediction.encode_ms,
-        "fuse_ms": prediction.fuse_ms,
-        "total_ms": row.total_ms,
-        "correlation_id": request.correlation_id,
-        "source": request.source,
-    }
-
-
-def modality_rows(row: Predicted, now: datetime, key_id: str) -> list[dict[str, Any]]:
-    """The rows of `modality_log`, one for each modality that was expected or sent."""
-    return [
-        {
-            "request_id": row.request.request_id,
-            "modality": name,
-            "logged_at": now,
-            "status": part.status,
-            "reason": part.reason,
-            "digest": part.digest,
-            "key_id": None if part.digest is None else part.key_id or key_id,
-            "captured_at": part.captured_at,
-            "quality": dict(part.quality),
-        }
-        for name, part in sorted(row.modalities.items())
-    ]
+def _explain(error: IntegrityError) -> None:
+    """Say what to do about a missing partition: PostgreSQL calls it a failed check, of a table and of no constraint."""
+    found: Any = error.orig
+    if found is None or found.pgcode != _CHECK_VIOLATION or found.diag.constraint_name is not None:
+        return
+    if found.diag.table_name in partitions.TABLES:
+        _log.error(
+            "today has no partition: run `fusionwatch-monitor run`, which makes those of the coming week; "
+            "nothing is written and nothing lost until then",
+            extra=log.fields(table=found.diag.table_name),
+        )
 
 
 def insert_dead_letters(connection: Connection, letters: Sequence[DeadLetter]) -> None:

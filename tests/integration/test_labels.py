@@ -19,12 +19,11 @@ from inference.hashing import Hasher
 from inference.record import Record
 from migrations.schema.prediction_log import consumer_offsets, dead_letters, labels
 from monitor.storage.labels import count_by_class, labelled
-from tests.support.observing import Observer, label, observation, observing, send_all
+from tests.support.observing import SECONDS, Observer, label, observation, observing, send_all
 from tests.support.worker import producer, wait_until
 from tests.unit.inference.messages import record
 
 Send = Callable[..., None]
-SECONDS = 60
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 

@@ -17,13 +17,18 @@ from typing import Any
 
 import msgspec
 from kafka import KafkaProducer
+from sqlalchemy import Engine, func, select
 
 from demo.servers import free_port
 from inference.observe_settings import ObserveSettings
 from inference.observe_wiring import ObserveProgram
+from migrations.schema import bins as schema_bins
+from migrations.schema.prediction_log import modality_log, prediction_log
+from migrations.schema.summaries import summaries
 from tests.support.worker import KEY, RUN, answers_ok, wait_until
 
 PRESENT = {"status": "present"}
+SECONDS = 60  # a busy machine's worth
 
 
 def observation(request_id: str | None, **changes: Any) -> dict[str, Any]:
@@ -156,3 +161,27 @@ def observing(observer: Observer) -> Iterator[ObserveProgram]:
         program.stop.request()
         thread.join(timeout=60)
     assert ended == [True]
+
+
+def rows(engine: Engine, statement: Any) -> list[Any]:
+    """A query's rows."""
+    with engine.connect() as connection:
+        return list(connection.execute(statement).all())
+
+
+def logged(engine: Engine, request_id: str) -> Any:
+    """The request's log row, once it is there; there is never more than one."""
+    statement = select(prediction_log).where(prediction_log.c.request_id == request_id)
+    (row,) = wait_until(lambda: rows(engine, statement), SECONDS, f"{request_id} was not logged")
+    return row
+
+
+def assert_exactly_once(engine: Engine, sent: list[str]) -> None:
+    """Every id logged once, with both its modalities, and counted once in the summaries."""
+    ids = select(prediction_log.c.request_id)
+    wait_until(lambda: len(rows(engine, ids)) >= len(sent), SECONDS, f"not all of {len(sent)} were logged")
+    assert sorted(name for (name,) in rows(engine, ids)) == sorted(sent)
+    assert rows(engine, select(func.count()).select_from(modality_log)) == [(2 * len(sent),)]
+    fused = rows(engine, select(summaries).where(summaries.c.modality == "fused"))
+    assert sum(each.counts["rows"] for each in fused) == len(sent)
+    assert sum(schema_bins.load(each.bins).rows for each in fused) == len(sent)
