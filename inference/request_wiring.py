@@ -62,6 +62,7 @@ def build(
         drained=lambda: inflight.requests == 0,
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
+    answers = AnswerWriter(settings.topic_predictions, settings.topic_dead_letters)
     engine = Engine(stop, observer.failed, settings.model_seconds)
     return Worker(
         consumer=consumer,
@@ -79,7 +80,7 @@ def build(
             batches,
             answered,
             engine=engine,
-            answers=AnswerWriter(settings.topic_predictions, settings.topic_dead_letters),
+            answers=answers,
             publisher=publisher,
             tolerance=ClockTolerance(
                 timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
@@ -91,6 +92,7 @@ def build(
             answered,
             waiting=MicroBatcher[Answered](settings.write_rows, settings.write_interval_ms / 1000, time.monotonic),
             consumer=consumer,
+            answers=answers,
             publisher=publisher,
             recorder=recorder,
             observer=observer,

@@ -11,6 +11,7 @@ from typing import TypeVar
 from kafka.errors import KafkaError
 from sqlalchemy.exc import DBAPIError
 
+from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.consumer import GroupConsumer
 from inference.errors import StaleWriteError
@@ -42,6 +43,7 @@ class WriteStage:
         *,
         waiting: MicroBatcher[Answered],
         consumer: GroupConsumer,
+        answers: AnswerWriter,
         publisher: Publisher,
         recorder: Recorder,
         observer: Observer,
@@ -52,6 +54,7 @@ class WriteStage:
         self._source = source
         self._waiting = waiting
         self._consumer = consumer
+        self._answers = answers
         self._publisher = publisher
         self._recorder = recorder
         self._observer = observer
@@ -133,7 +136,16 @@ class WriteStage:
             self._partitions |= moves.keys()
             self.committed.put(moves)
             self._observer.written(written)
+            self._send_refused(written)
             self._tracer.wrote([parcel.trace for parcel in parcels], begun, time.monotonic(), written.logged)
+
+    def _send_refused(self, written: Written) -> None:
+        """Send on what the database itself refused; the rest of the transaction stands."""
+        if written.refused:
+            messages = [self._answers.encode(letter) for letter in written.refused]
+            self._until_done(lambda: self._publisher.send(messages), "sending dead letters", KafkaError)
+        for letter in written.refused:
+            self._observer.refused(letter)
 
     def _follow(self, epoch: int) -> None:
         """Where the assignment changed, drop the sums of what was held: whoever owns a partition continues it."""
