@@ -126,8 +126,7 @@ class Intake:
         self._observer.rebalanced()
         if not found:
             return
-        skipped = [Gap(gap.partition, gap.stored, gap.resumed) for gap in found]
-        self._consumer.moved(self.until_done(lambda: self._record(skipped), f"recording {self._name} gaps"))
+        self._consumer.moved(self.until_done(lambda: self._record(found), f"recording {self._name} gaps"))
         for gap in found:
             self._observer.gap(gap)
 
