@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from sqlalchemy import Engine, create_engine, insert, select
 
@@ -163,9 +164,7 @@ def _read(consumer: GroupConsumer, engine: Engine, n: int) -> list[Record]:
         if consumer.unsynced:
             with engine.begin() as connection:
                 found = consumer.sync(lambda partitions: offsets.read(connection, GROUP, partitions))
-                moves = gaps.record(
-                    connection, GROUP, [Gap(g.partition, g.stored, g.resumed) for g in found], NOW, "w1"
-                )
+                moves = gaps.record(connection, GROUP, found, NOW, "w1")
             consumer.moved(moves)
         records = consumer.poll(0.2, 100)
         moves = consumer.moves(records)
@@ -200,3 +199,36 @@ def test_a_topic_made_anew_while_nobody_read_is_read_from_its_beginning(engine: 
         admin.close()
     (row,) = recorded(engine)
     assert (row.kind, row.stored_offset, row.resumed_offset, row.lost) == ("reset", 5, 0, 0)
+
+
+def _cut(broker: str, topic: str, offset: int) -> None:
+    """Delete what lies before the offset, as retention does."""
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    try:
+        admin.delete_records({TopicPartition(topic, 0): offset})
+    finally:
+        admin.close()
+
+
+def _topic(broker: str, topic: str, messages: int) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    try:
+        admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    finally:
+        admin.close()
+    _put(broker, topic, messages)
+
+
+@pytest.mark.apache  # the embedded broker cannot delete records
+def test_messages_that_left_the_log_while_nobody_read_are_counted(engine: Engine, broker: str) -> None:
+    topic = "gaps.cut"
+    _topic(broker, topic, 20)
+    store(engine, **{topic: 5})
+    _cut(broker, topic, 12)
+    consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "cut", 300)
+    try:
+        assert [record.offset for record in _read(consumer, engine, 8)] == list(range(12, 20))
+    finally:
+        consumer.close()
+    (row,) = recorded(engine)
+    assert (row.kind, row.stored_offset, row.resumed_offset, row.lost) == ("expired", 5, 12, 7)
