@@ -116,11 +116,13 @@ class ModelProcess:
     def result(self, timeout: float | None = None) -> ModelOutput:
         """The output of the oldest batch that was submitted and not collected.
 
-        Raises ModelFailedError where its forward pass raised, ModelDiedError where the process is gone, TimeoutError
-        where there is none after `timeout` seconds.
+        Raises ModelFailedError where its forward pass raised, ModelDiedError where the process is gone. One that is
+        silent for `timeout` seconds is taken for hung and killed, which also ends a `submit` that waits for it.
         """
         if timeout is not None and not self.ready(timeout):
-            raise TimeoutError(f"no output after {timeout:g} s")
+            assert self._process is not None
+            self._process.kill()
+            raise ModelDiedError(f"the model process {self._process.pid} was killed: no output after {timeout:g} s")
         try:
             output = frames.receive(self._stream())
         except (OSError, EOFError) as error:

@@ -27,6 +27,7 @@ class ModelSettings(DatabaseSettings):
     model: str = Field(default="fusion", min_length=1, description="the model's name; its champion alias is followed")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: cuda, mps, then cpu")
     torch_threads: int = Field(default=0, ge=0, le=1024, description="threads of one forward pass; 0 leaves torch's")
+    family_modules: str = Field(default="", description="importable modules with model families, several with commas")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level logged")
 
     hmac_key: SecretStr | None = Field(default=None, description="key of the digests, at least 32 bytes; or a file")
@@ -50,6 +51,10 @@ class ModelSettings(DatabaseSettings):
         if self.hmac_key_file is not None:
             return self.hmac_key_file.read_bytes().rstrip(b"\r\n")
         return self.hmac_key.get_secret_value().encode() if self.hmac_key is not None else b""
+
+    def families(self) -> tuple[str, ...]:
+        """The names in `family_modules`."""
+        return tuple(name.strip() for name in self.family_modules.split(",") if name.strip())
 
 
 class WorkerSettings(ModelSettings, KafkaSettings):
@@ -76,7 +81,6 @@ class WorkerSettings(ModelSettings, KafkaSettings):
 
     dtype: Dtype = Field(default="float32", description="of the encoders' weights; bfloat16 for recent GPUs")
     compile: bool = Field(default=False, description="compile the model at its start; needs a C++ compiler")
-    family_modules: str = Field(default="", description="importable modules with model families, several with commas")
     cascade_threshold: float | None = Field(
         default=None, gt=0, lt=1, description="heads that agree with more confidence spare the fusion; none: all fuse"
     )
@@ -140,7 +144,7 @@ class WorkerSettings(ModelSettings, KafkaSettings):
             torch_threads=self.torch_threads,
             cascade_threshold=self.cascade_threshold,
             attention=self.answer_attention,
-            family_modules=tuple(name.strip() for name in self.family_modules.split(",") if name.strip()),
+            family_modules=self.families(),
         )
 
 

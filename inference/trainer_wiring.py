@@ -63,6 +63,7 @@ class TrainerProgram:
                 held_out_share=settings.held_out_share,
                 replay_share=settings.replay_share,
                 min_rows=settings.train_min_rows,
+                family_modules=settings.families(),
             ),
             pick_device(settings.device),
         )

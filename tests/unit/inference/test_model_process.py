@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,12 +120,37 @@ def test_it_can_be_told_among_processes_and_knows_no_secrets(model: ModelProcess
     assert "PATH" in process.environ()
 
 
-def test_a_timeout_leaves_the_batch_outstanding(model: ModelProcess, card: ModelCard) -> None:
-    with pytest.raises(TimeoutError, match=r"no output after 0\.01 s"):
-        model.result(0.01)
+def test_a_process_that_is_slow_to_answer_is_waited_for(model: ModelProcess, card: ModelCard) -> None:
     model.submit(batch(card, "red"))
     assert model.ready(60)
     assert model.result(60).probabilities.shape == (1, 3)
+
+
+def test_a_process_that_hangs_is_killed_and_frees_who_waits_to_submit(folder: Path, card: ModelCard) -> None:
+    process = ModelProcess(folder, OPTIONS)
+    process.start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    lost: list[Exception] = []
+
+    def submit() -> None:
+        try:
+            while True:  # until the stream is full, and then it blocks
+                process.submit(batch(card, *["red circle"] * 64))
+        except ModelDiedError as error:
+            lost.append(error)
+
+    waiting = threading.Thread(target=submit)
+    waiting.start()
+    wait_until(lambda: process.outstanding > 0, 60, "nothing was sent")
+    with pytest.raises(ModelDiedError, match=r"was killed: no output after 0\.5 s"):
+        process.result(0.5)
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert len(lost) == 1
+    process.restart()
+    assert process.run(batch(card, "red")).probabilities.shape == (1, 3)
+    process.close()
 
 
 def test_a_death_loses_what_is_outstanding_and_a_restart_serves_again(model: ModelProcess, card: ModelCard) -> None:
