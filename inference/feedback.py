@@ -84,7 +84,7 @@ def parse(record: Record, hasher: Hasher, tolerance: ClockTolerance = ClockToler
             label=label,
             labelled_at=labelled_at,
             source=source,
-            verdict=wire.short_text(message, "verdict"),
+            verdict=wire.short_text(message, "verdict") or None,
             annotator_digest=hasher.digest(annotator) if annotator else None,
             key_id=hasher.key_id if annotator else None,
         )
