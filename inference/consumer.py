@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.net.selector import KernelEvent
 
 from inference import log
@@ -81,7 +81,7 @@ class GroupConsumer:
             "client_id": client_id,
             "group_id": group,
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",
+            "auto_offset_reset": "none",  # a client that goes elsewhere by itself loses messages without a word
             "allow_auto_create_topics": False,
             "max_poll_interval_ms": int(poll_seconds * 1000),
             "session_timeout_ms": 10_000,
@@ -90,7 +90,8 @@ class GroupConsumer:
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
         }
         self._stored: dict[Partition, int | None] = {}
-        self._read: dict[Partition, int] = {}
+        self._astray = False  # a log no longer has the position
+        self._truncated: dict[Partition, int] = {}  # where a log was cut behind the position
         self.unsynced: set[Partition] = set()
         self.epoch = 0
         self.assigned = False  # whether the group has given this member its part, which may be no partition at all
@@ -108,12 +109,15 @@ class GroupConsumer:
 
     def poll(self, seconds: float, max_records: int) -> list[Record]:
         """Records of synced partitions, in order within each. Raises KafkaError where the broker cannot be used."""
-        found = self._consumer.poll(timeout_ms=int(seconds * 1000), max_records=max_records)
+        if self._astray:
+            self._find_the_way(seconds)
+            return []
+        found = self._fetch(seconds, max_records)
         self._take_events()
         if self.revoking:
             return []  # being given up: the next owner reads them
         now, wall = time.monotonic(), datetime.now(UTC)
-        polled = [
+        return [
             Record(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -128,8 +132,31 @@ class GroupConsumer:
             if _ours(partition) in self._stored
             for raw in records
         ]
-        self._read.update(next_offsets(polled))
-        return polled
+
+    def _fetch(self, seconds: float, max_records: int) -> Mapping[TopicPartition, list[Any]]:
+        try:
+            found: Mapping[TopicPartition, list[Any]] = self._consumer.poll(
+                timeout_ms=int(seconds * 1000), max_records=max_records
+            )
+            return found
+        except NoOffsetForPartitionError:  # assigned a moment ago: `sync` says where to read
+            return {}
+        except OffsetOutOfRangeError as error:
+            _log.warning("the log no longer has the position: %s", error)
+        except LogTruncationError as error:
+            _log.warning("the log was cut behind the position: %s", error)
+            cut = {_ours(p): diverged.offset for p, diverged in error.divergent_offsets.items() if diverged is not None}
+            self._truncated.update(cut)
+        self._astray = True
+        return {}
+
+    def _find_the_way(self, seconds: float) -> None:
+        """Read the positions anew, but write first what is in hand: it must not count as lost."""
+        self.keep_alive()
+        if self.drained():
+            self.resync()
+        else:
+            time.sleep(min(seconds, 0.05))
 
     def keep_alive(self) -> None:
         """Poll without reading, so that the group knows this member lives while it waits for something else."""
@@ -178,7 +205,7 @@ class GroupConsumer:
         with self.lock:
             self.epoch += 1
             self._stored.clear()
-            self._read.clear()
+            self._astray = False
             self.unsynced = held
 
     def sync(self, read: ReadOffsets) -> list[Gap]:
@@ -195,11 +222,11 @@ class GroupConsumer:
             first, last = beginnings[_theirs(partition)], ends[_theirs(partition)]
             offset = stored.get(partition)
             start = first if offset is None or not first <= offset <= last else offset
+            start = max(first, min(start, self._truncated.pop(partition, start)))
             if offset is not None and start != offset:
                 gaps.append(Gap(partition, offset, start))
             self._consumer.seek(_theirs(partition), start)
             self._stored[partition] = offset
-            self._read[partition] = start
         self.unsynced.clear()
         return gaps
 
@@ -233,7 +260,12 @@ class GroupConsumer:
 
         Asks the broker, since a consumer that is stuck does not hear of an end that moves.
         """
-        read = dict(self._read)
+        read = {}
+        for partition in list(self._stored):
+            # the client's own, which passes what holds no record, as the end of a transaction
+            position = self._consumer.position(_theirs(partition), timeout_ms=1000)
+            if position is not None:
+                read[partition] = int(position)
         ends = self._consumer.end_offsets([_theirs(partition) for partition in read]) if read else {}
         return read, {partition: ends[_theirs(partition)] - offset for partition, offset in read.items()}
 

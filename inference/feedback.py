@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Case, ColumnElement, Connection, Engine, case, func, literal, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from inference import offsets, wire
+from inference import gaps, offsets, wire
 from inference.answers import dead_letter
 from inference.clock import ClockTolerance
 from inference.consumer import GroupConsumer
@@ -160,9 +160,7 @@ class FeedbackLoop:
         self._intake = Intake(
             consumer=consumer,
             read_offsets=read_offsets,
-            engine=engine,
-            group=group,
-            worker_id=worker_id,
+            record_gaps=gaps.recorder(engine, group, worker_id),
             name="label",
             handle=self._handle,
             observer=observer,

@@ -7,12 +7,12 @@ that lagged behind became leader; reading goes on at the beginning, and request 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from inference import offsets
 from inference.offsets import Move
@@ -65,6 +65,16 @@ def record(
         if gap.kind is Kind.RESET:
             _set_aside(connection, gap)
     return moves
+
+
+def recorder(engine: Engine, group: str, worker_id: str) -> Callable[[Sequence[Gap]], dict[Partition, Move]]:
+    """`record` in a transaction of its own, for one group member."""
+
+    def commit(found: Sequence[Gap]) -> dict[Partition, Move]:
+        with engine.begin() as connection:
+            return record(connection, group, found, datetime.now(UTC), worker_id)
+
+    return commit
 
 
 def _row(gap: Gap, group: str, now: datetime, worker_id: str) -> dict[str, object]:

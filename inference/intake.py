@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from kafka.errors import KafkaError
-from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from inference import gaps, log
+from inference import log
 from inference.consumer import GroupConsumer
 from inference.errors import StaleWriteError
 from inference.gaps import Gap
@@ -30,6 +28,7 @@ _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Handle = Callable[[list[Record], Mapping[Partition, Move]], None]
 POLL_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 
 
 class Intake:
@@ -40,9 +39,7 @@ class Intake:
         *,
         consumer: GroupConsumer,
         read_offsets: Callable[[Iterable[Partition]], Mapping[Partition, int]],
-        engine: Engine,
-        group: str,
-        worker_id: str,
+        record_gaps: Callable[[Sequence[Gap]], Mapping[Partition, Move]],
         name: str,
         handle: Handle,
         observer: Observer,
@@ -58,9 +55,7 @@ class Intake:
         """
         self._consumer = consumer
         self._read_offsets = read_offsets
-        self._engine = engine
-        self._group = group
-        self._worker_id = worker_id
+        self._record_gaps = record_gaps
         self._name = name
         self._handle = handle
         self._observer = observer
@@ -68,6 +63,7 @@ class Intake:
         self._batch = batch
         self._pace_seconds = pace_seconds
         self._forget = forget
+        self._looked = 0.0
 
     def run(self) -> None:
         """Serve until a stop is requested; what is in hand then is finished within the drain deadline."""
@@ -110,6 +106,9 @@ class Intake:
             return
         if 0 < len(records) < self._batch:
             self._stop.wait(max(0.0, begun + self._pace_seconds - time.monotonic()))
+        if begun > self._looked + LOOK_SECONDS:
+            self._looked = begun
+            self._observer.lag(self._consumer.lag())
 
     def _poll(self) -> list[Record]:
         try:
@@ -126,10 +125,6 @@ class Intake:
         self._observer.rebalanced()
         if not found:
             return
-        self._consumer.moved(self.until_done(lambda: self._record(found), f"recording {self._name} gaps"))
+        self._consumer.moved(self.until_done(lambda: self._record_gaps(found), f"recording {self._name} gaps"))
         for gap in found:
             self._observer.gap(gap)
-
-    def _record(self, found: list[Gap]) -> Mapping[Partition, Move]:
-        with self._engine.begin() as connection:
-            return gaps.record(connection, self._group, found, datetime.now(UTC), self._worker_id)

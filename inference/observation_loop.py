@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from sqlalchemy import Engine
 
+from inference import gaps
 from inference.answers import dead_letter
 from inference.clock import ClockTolerance
 from inference.consumer import GroupConsumer
@@ -61,9 +62,7 @@ class ObservationLoop:
         self._intake = Intake(
             consumer=consumer,
             read_offsets=read_offsets,
-            engine=engine,
-            group=group,
-            worker_id=worker_id,
+            record_gaps=gaps.recorder(engine, group, worker_id),
             name="observation",
             handle=self._handle,
             observer=observer,
@@ -91,7 +90,9 @@ class ObservationLoop:
         outcomes = [each.predicted if isinstance(each, ObservedRow) else each for each in read]
         written = until_done(lambda: self._recorder.write(outcomes, moves), "writing observations")
         self._observer.written(written)
-        for letter in letters:
+        refused = [dead_letter(letter, self._dead_letter_topic) for letter in written.refused]
+        until_done(lambda: self._publisher.send(refused), "sending dead letters")
+        for letter in (*letters, *written.refused):
             self._observer.refused(letter)
         self._metrics.observed([each for each in read if isinstance(each, ObservedRow)])
 

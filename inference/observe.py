@@ -107,10 +107,15 @@ class Observer:
             ),
         )
 
-    def loop(self, requests: int, size: int, lag: Mapping[Partition, int]) -> None:
-        """Every second or so: what is in flight, in requests and bytes, and how far reading is behind."""
+    def inflight(self, requests: int, size: int, queues: Mapping[str, int]) -> None:
+        """What is in flight, in requests and bytes, and how many items wait for each stage."""
         self._metrics.inflight.set(requests)
         self._metrics.inflight_bytes.set(size)
+        for stage, items in queues.items():
+            self._metrics.queue_items.labels(stage).set(items)
+
+    def lag(self, lag: Mapping[Partition, int]) -> None:
+        """How far reading is behind."""
         for partition, messages in lag.items():
             self._metrics.lag.labels(partition.topic, partition.number).set(messages)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import timedelta
 
 from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
-from inference.clock import ClockTolerance
 from inference.consumer import GroupConsumer, ReadOffsets
 from inference.engine import Engine
 from inference.hashing import Hasher
@@ -82,9 +80,7 @@ def build(
             engine=engine,
             answers=answers,
             publisher=publisher,
-            tolerance=ClockTolerance(
-                timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
-            ),
+            tolerance=settings.clock_tolerance(),
             epoch=lambda: consumer.epoch,
             cache=cache,
         ),
@@ -104,7 +100,7 @@ def build(
         observer=observer,
         tracer=tracer,
         stop=stop,
-        channels=(opened, batches, answered),
+        channels={"batch": opened, "answer": batches, "write": answered},
         stall_seconds=settings.stall_seconds,
     )
 

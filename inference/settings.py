@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from inference.hashing import KEY_BYTES
+from inference.clock import ClockTolerance
 from inference.kafka_settings import KafkaSettings
+from inference.key_settings import KeySettings
 from inference.model_io import Dtype, ModelOptions
 from inference.training.fit_settings import FitSettings
 from migrations.settings import DatabaseSettings
@@ -21,7 +23,7 @@ _FIT = FitSettings()
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
-class ModelSettings(DatabaseSettings):
+class ModelSettings(DatabaseSettings, KeySettings):
     """What worker and trainer share."""
 
     model: str = Field(default="fusion", min_length=1, description="the model's name; its champion alias is followed")
@@ -30,27 +32,12 @@ class ModelSettings(DatabaseSettings):
     family_modules: str = Field(default="", description="importable modules with model families, several with commas")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level logged")
 
-    hmac_key: SecretStr | None = Field(default=None, description="key of the digests, at least 32 bytes; or a file")
-    hmac_key_file: Path | None = Field(default=None, description="file whose bytes are the key, ends of lines cut off")
     hmac_key_id: str = Field(min_length=1, max_length=64, description="name of the key, stored beside each digest")
 
     @model_validator(mode="after")
     def _has_key(self) -> Self:
-        if (self.hmac_key is None) == (self.hmac_key_file is None):
-            raise ValueError("exactly one of FUSIONWATCH_HMAC_KEY and FUSIONWATCH_HMAC_KEY_FILE must be set")
-        try:
-            found = len(self.key())
-        except OSError as error:
-            raise ValueError(f"FUSIONWATCH_HMAC_KEY_FILE: {error.strerror}: {self.hmac_key_file}") from None
-        if found < KEY_BYTES:
-            raise ValueError(f"the HMAC key has {found} bytes; at least {KEY_BYTES} are needed")
+        self.require_key()
         return self
-
-    def key(self) -> bytes:
-        """The HMAC key's bytes. Raises OSError where its file cannot be read."""
-        if self.hmac_key_file is not None:
-            return self.hmac_key_file.read_bytes().rstrip(b"\r\n")
-        return self.hmac_key.get_secret_value().encode() if self.hmac_key is not None else b""
 
     def families(self) -> tuple[str, ...]:
         """The names in `family_modules`."""
@@ -134,6 +121,10 @@ class WorkerSettings(ModelSettings, KafkaSettings):
                 key = f"FUSIONWATCH_{name.upper()}"
                 raise ValueError(f"{key} {getattr(self, name)} must hold a batch of {self.batch_size}")
         return self
+
+    def clock_tolerance(self) -> ClockTolerance:
+        """How far producers' clocks may be off."""
+        return ClockTolerance(timedelta(seconds=self.clock_future_seconds), timedelta(seconds=self.clock_past_seconds))
 
     def model_options(self) -> ModelOptions:
         """How the model process runs its checkpoint."""

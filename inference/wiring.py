@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -15,16 +12,13 @@ from sqlalchemy import Engine
 
 from inference import gaps, health, log, offsets, registry, request_wiring, topics, tracing
 from inference.consumer import GroupConsumer
-from inference.errors import StoppingError
 from inference.feedback import FeedbackLoop
-from inference.gaps import Gap
 from inference.gpu import GpuCollector
 from inference.hashing import Hasher
+from inference.loops import Loops
 from inference.modalities.base import modalities
 from inference.observe import Observer
-from inference.offsets import Move
 from inference.publisher import Publisher
-from inference.record import Partition
 from inference.recorder import Recorder
 from inference.retry import Stop
 from inference.serving import ChampionWatcher, ModelHolder, Serving, load
@@ -32,7 +26,7 @@ from inference.settings import WorkerSettings
 from inference.summarise import WindowSummaries
 from inference.telemetry import Metrics
 from inference.tracing import Tracer
-from inference.worker import RecordGaps, Worker
+from inference.worker import Worker
 from migrations.connect import connect, require_revision, unreachable
 
 _log = logging.getLogger(__name__)
@@ -54,7 +48,7 @@ class WorkerProgram:
         self._metrics.registry.register(GpuCollector())
         self._observer = Observer(self._metrics)
         self._hasher = Hasher(settings.hmac_key_id, settings.key())
-        self._failure: str | None = None
+        self._loops = Loops(self.stop)
         self._worker: Worker | None = None
         self.port: int | None = None
 
@@ -77,7 +71,7 @@ class WorkerProgram:
                     settings.worker_host,
                     settings.worker_port,
                     self._metrics.registry,
-                    alive=lambda: self._failure,
+                    alive=lambda: self._loops.failure,
                     ready=lambda: self._unready(engine),
                 )
             )
@@ -88,16 +82,12 @@ class WorkerProgram:
             publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers", settings.answer_compression)
             stack.callback(publisher.close)
             worker = self._requests(engine, publisher, holder, summaries, tracer)
-            threads = [
-                self._thread("labels", self._labels(engine, publisher).run),
-                self._thread("champion", self._watcher(engine, holder, summaries).run),
-            ]
+            self._loops.start("labels", self._labels(engine, publisher).run)
+            self._loops.start("champion", self._watcher(engine, holder, summaries).run)
             self._worker = worker
-            self._guarded("requests", worker.run)
-            self.stop.request()
-            for thread in threads:
-                thread.join(timeout=settings.drain_seconds + 5)
-        return self._failure is None
+            self._loops.run("requests", worker.run)
+            self._loops.join(settings.drain_seconds + 5)
+        return self._loops.failure is None
 
     def _models(self, engine: Engine) -> tuple[ModelHolder, WindowSummaries]:
         """Load the champion; where the model has none, the configured checkpoint becomes it."""
@@ -160,8 +150,8 @@ class WorkerProgram:
     ) -> Worker:
         return request_wiring.build(
             self._settings,
-            read_offsets=_offset_reader(engine, self._settings.consumer_group),
-            record_gaps=_gap_recorder(engine, self._settings.consumer_group, self._settings.worker_id),
+            read_offsets=offsets.reader(engine, self._settings.consumer_group),
+            record_gaps=gaps.recorder(engine, self._settings.consumer_group, self._settings.worker_id),
             publisher=publisher,
             recorder=Recorder(engine, self._settings.consumer_group, self._hasher.key_id, summaries),
             holder=holder,
@@ -176,9 +166,11 @@ class WorkerProgram:
         group = f"{settings.consumer_group}-labels"
         return FeedbackLoop(
             consumer=self._consumer(group, settings.topic_labels, "labels"),
-            read_offsets=_offset_reader(engine, group),
+            read_offsets=offsets.reader(engine, group),
             engine=engine,
             group=group,
+            worker_id=settings.worker_id,
+            tolerance=settings.clock_tolerance(),
             hasher=self._hasher,
             publisher=publisher,
             dead_letter_topic=settings.topic_dead_letters,
@@ -201,42 +193,9 @@ class WorkerProgram:
             seconds=self._settings.champion_poll_seconds,
         )
 
-    def _thread(self, name: str, run: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=self._guarded, args=(name, run), name=name)
-        thread.start()
-        return thread
-
-    def _guarded(self, name: str, run: Callable[[], None]) -> None:
-        """Run a loop; where it breaks, the whole worker ends, so that its supervisor starts a sound one."""
-        try:
-            run()
-        except StoppingError as error:
-            _log.warning("%s: left what was in hand: %s", name, error)
-        except Exception:  # noqa: BLE001  # a thread's edge: log it, report it to the probes, end the process
-            _log.exception("%s ended by an error", name)
-            self._failure = f"{name} ended by an error"
-        finally:
-            self.stop.request()
-
     def _unready(self, engine: Engine) -> str | None:
-        if self._failure is not None or self.stop.requested:
-            return self._failure or "stopping"
+        if self._loops.failure is not None or self.stop.requested:
+            return self._loops.failure or "stopping"
         if self._worker is None or not self._worker.assigned:
             return "no partitions assigned yet"
         return unreachable(engine)
-
-
-def _offset_reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]], Mapping[Partition, int]]:
-    def read(partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        with engine.connect() as connection:
-            return offsets.read(connection, group, partitions)
-
-    return read
-
-
-def _gap_recorder(engine: Engine, group: str, worker_id: str) -> RecordGaps:
-    def record(found: Sequence[Gap]) -> Mapping[Partition, Move]:
-        with engine.begin() as connection:
-            return gaps.record(connection, group, found, datetime.now(UTC), worker_id)
-
-    return record

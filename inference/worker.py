@@ -63,10 +63,10 @@ class Worker:
         observer: Observer,
         tracer: Tracer,
         stop: Stop,
-        channels: Sequence[Channel[Any]],
+        channels: Mapping[str, Channel[Any]],
         stall_seconds: float,
     ) -> None:
-        """`serving` tells the model to use from now on; `channels` are those between the stages.
+        """`serving` tells the model to use from now on; `channels` maps each stage to the channel it takes from.
 
         A consumer that stands still for `stall_seconds` although there is something to read is rebuilt.
         """
@@ -133,7 +133,7 @@ class Worker:
 
     def _abandon(self) -> None:
         """Free every stage that waits for another."""
-        for channel in self._channels:
+        for channel in self._channels.values():
             channel.abandon()
 
     def _step(self) -> None:
@@ -149,7 +149,9 @@ class Worker:
             self._poll()
         if time.monotonic() > self._looked + LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._observer.loop(self._inflight.requests, self._inflight.bytes, self._consumer.lag())
+            queues = {name: len(channel) for name, channel in self._channels.items()}
+            self._observer.inflight(self._inflight.requests, self._inflight.bytes, queues)
+            self._observer.lag(self._consumer.lag())
         if time.monotonic() > self._guarded_at + self._guard_seconds:
             self._guarded_at = time.monotonic()
             self._guard()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from sqlalchemy import Engine, create_engine, insert, select
 
@@ -232,3 +232,65 @@ def test_messages_that_left_the_log_while_nobody_read_are_counted(engine: Engine
         consumer.close()
     (row,) = recorded(engine)
     assert (row.kind, row.stored_offset, row.resumed_offset, row.lost) == ("expired", 5, 12, 7)
+
+
+@pytest.mark.apache
+def test_a_log_that_is_cut_in_front_of_a_reader_is_a_gap_too(engine: Engine, broker: str) -> None:
+    topic = "gaps.live"
+    _topic(broker, topic, 20)
+    store(engine, **{topic: 5})
+    consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "live", 300)
+    try:
+        wait_until(lambda: consumer.poll(0.2, 1) or consumer.unsynced, 60, "nothing was assigned")
+        with engine.connect() as connection:
+            assert consumer.sync(lambda partitions: offsets.read(connection, GROUP, partitions)) == []
+        _cut(broker, topic, 12)
+        assert [record.offset for record in _read(consumer, engine, 8)] == list(range(12, 20))
+    finally:
+        consumer.close()
+    (row,) = recorded(engine)
+    assert (row.kind, row.stored_offset, row.resumed_offset, row.lost) == ("expired", 5, 12, 7)
+
+
+@pytest.mark.apache
+def test_a_topic_made_anew_under_a_reader_is_a_gap_too(engine: Engine, broker: str) -> None:
+    topic = "gaps.under"
+    _topic(broker, topic, 5)
+    consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "under", 300)
+    try:
+        _read(consumer, engine, 5)
+        admin = KafkaAdminClient(bootstrap_servers=broker)
+        admin.delete_topics([topic])
+        wait_until(lambda: topic not in admin.list_topics(), 30, "it was not deleted")
+        admin.close()
+        _topic(broker, topic, 3)
+        assert [record.offset for record in _read(consumer, engine, 3)] == [0, 1, 2]
+    finally:
+        consumer.close()
+    (row,) = recorded(engine)
+    assert (row.kind, row.stored_offset, row.resumed_offset) == ("reset", 5, 0)
+
+
+@pytest.mark.apache
+def test_the_end_marker_of_a_transaction_is_nothing_to_read(engine: Engine, broker: str) -> None:
+    """It takes an offset that no record has: a consumer that has read all must not count as stalled."""
+    topic = "gaps.transactions"
+    _topic(broker, topic, 0)
+    client = KafkaProducer(bootstrap_servers=broker, transactional_id="gaps")
+    client.init_transactions()
+    client.begin_transaction()
+    client.send(topic, b"x", partition=0)
+    client.commit_transaction()
+    client.close()
+    consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "transactions", 300)
+    try:
+        _read(consumer, engine, 1)
+        wait_until(
+            lambda: (
+                not consumer.poll(0.2, 1) and consumer.behind() == ({Partition(topic, 0): 2}, {Partition(topic, 0): 0})
+            ),
+            30,
+            "it did not count as read",
+        )
+    finally:
+        consumer.close()
