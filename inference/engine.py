@@ -41,7 +41,7 @@ class Engine:
     """One thread submits, another collects in the same order."""
 
     def __init__(self, stop: Stop, failed: Callable[[str], None], seconds: float) -> None:
-        """`failed` is told of every batch that failed and of every process that died, or hung for `seconds`."""
+        """`failed` is told of every batch that failed and every process that died or, silent for `seconds`, was ended."""
         self._seconds = seconds
         self._stop = stop
         self._failed = failed
@@ -81,7 +81,7 @@ class Engine:
             ticket.answer = ticket.serving.model.result(self._seconds)
         except ModelFailedError as error:
             self._tell("batch", error)
-        except (ModelDiedError, TimeoutError) as error:
+        except ModelDiedError as error:
             self._tell("process", error)
             with self._lock:
                 for lost in self._outstanding:
@@ -118,7 +118,7 @@ class Engine:
             return serving.model.result(self._seconds)
         except ModelFailedError as error:
             self._tell("batch", error)
-        except (ModelDiedError, TimeoutError) as error:
+        except ModelDiedError as error:
             self._tell("process", error)
             self._restart(serving)
         return None

@@ -13,6 +13,8 @@ from inference.pairing import PairingMap
 
 FUSED = "fused"
 PRESENT = "present"
+# Routes of requests that have a fused embedding: computed now, or when the same inputs came before.
+WHOLE_ROUTES = (FUSED, "cached")
 FINE_BINS = 50  # equal-width bins of confidence: fine enough to join into equal-mass ones later
 
 Columns = dict[str, NDArray[np.float32]]
@@ -87,7 +89,12 @@ class Projector:
     def project(self, rows: Rows) -> dict[str, Projection]:
         """Projections by modality, and `fused` for rows with every modality present and a finite output."""
         projections, features = {}, {}
-        complete = (rows.predicted >= 0) & np.isfinite(rows.confidence) & (rows.routes == FUSED) & ~rows.quarantined
+        complete = (
+            (rows.predicted >= 0)
+            & np.isfinite(rows.confidence)
+            & np.isin(rows.routes, WHOLE_ROUTES)
+            & ~rows.quarantined
+        )
         for modality, status in rows.statuses.items():
             usable = (status == PRESENT) & ~rows.quarantined & _finite(rows, modality)
             chosen = np.flatnonzero(usable)

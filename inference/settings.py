@@ -69,7 +69,7 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     dtype: Dtype = Field(default="float32", description="of the encoders' weights; bfloat16 for recent GPUs")
     compile: bool = Field(default=False, description="compile the model at its start; needs a C++ compiler")
     cascade_threshold: float | None = Field(
-        default=None, gt=0, lt=1, description="heads that agree with more confidence spare the fusion; none: all fuse"
+        default=None, gt=0, lt=1, description="heads surer than this spare a row the fusion; none: fuse all"
     )
     answer_attention: bool = Field(default=False, description="answers carry the model's attention, where it has one")
     cache_bytes: int = Field(default=0, ge=0, description="predictions kept for equal inputs; 0 keeps none")
