@@ -29,7 +29,7 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
     made = []
     for index, row in enumerate(rows):
         if not finite[index]:
-            made.append(failed(card, row, Code.MODEL_NOT_FINITE, output.encode_ms, output.fuse_ms))
+            made.append(_failed(card, row, Code.MODEL_NOT_FINITE, output.encode_ms, output.fuse_ms))
             continue
         choice = int(choices[index])
         skipped = bool(output.skipped[index])
@@ -49,7 +49,7 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
                     for name, vectors in output.embeddings.items()
                     if name in row or (name == FUSED and not skipped)
                 },
-                quality=quality(card, row),
+                quality=_quality(card, row),
                 preprocess_ms=0.0,
                 encode_ms=output.encode_ms,
                 fuse_ms=output.fuse_ms,
@@ -59,7 +59,7 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
     return made
 
 
-def failed(card: ModelCard, row: Row, code: Code, encode_ms: float = 0.0, fuse_ms: float = 0.0) -> Prediction:
+def _failed(card: ModelCard, row: Row, code: Code, encode_ms: float = 0.0, fuse_ms: float = 0.0) -> Prediction:
     """A request that has no usable prediction, and why."""
     return Prediction(
         model_version=card.version,
@@ -71,7 +71,7 @@ def failed(card: ModelCard, row: Row, code: Code, encode_ms: float = 0.0, fuse_m
         probabilities=None,
         agreement=None,
         embeddings={},
-        quality=quality(card, row),
+        quality=_quality(card, row),
         preprocess_ms=0.0,
         encode_ms=encode_ms,
         fuse_ms=fuse_ms,
@@ -84,7 +84,7 @@ def route(card: ModelCard, row: Row) -> str:
     return FUSED if len(here) == len(card.modalities) else "fallback:" + "+".join(here)
 
 
-def quality(card: ModelCard, row: Row) -> Mapping[str, Vector]:
+def _quality(card: ModelCard, row: Row) -> Mapping[str, Vector]:
     """The quality statistics of each present modality; a raw model's requests have none."""
     return {} if card.raw else {name: prepared.quality for name, prepared in row.items()}
 

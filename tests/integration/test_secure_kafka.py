@@ -33,11 +33,12 @@ def tls(files: Certificates) -> dict[str, str]:
 
 
 def mutual(files: Certificates) -> dict[str, str]:
-    return {**tls(files), "SSL_CERTIFICATE_FILE": str(files.client), "SSL_KEY_FILE": str(files.client_key)}
-
-
-def mutual_with_an_encrypted_key(files: Certificates) -> dict[str, str]:
-    return {**mutual(files), "SSL_KEY_FILE": str(files.client_key_encrypted), "SSL_KEY_PASSWORD": KEY_PASSWORD}
+    return {
+        **tls(files),
+        "SSL_CERTIFICATE_FILE": str(files.client),
+        "SSL_KEY_FILE": str(files.client_key_encrypted),
+        "SSL_KEY_PASSWORD": KEY_PASSWORD,
+    }
 
 
 def nothing(files: Certificates) -> dict[str, str]:
@@ -73,7 +74,6 @@ def assert_it_answers(kafka: Broker, worker: WorkerProcess, database: str) -> No
     [
         ("SSL", tls, {}),
         ("MUTUAL", mutual, {}),
-        ("MUTUAL", mutual_with_an_encrypted_key, {}),
         ("SASL_PLAINTEXT", nothing, user("PLAIN")),
         ("SASL_SSL", tls, user("SCRAM-SHA-256")),
     ],
@@ -94,7 +94,7 @@ def test_a_worker_answers(
 
 def test_a_whole_process_answers_and_its_log_holds_no_secret(kafka: Broker, database: str, tmp_path: Path) -> None:
     assert kafka.certificates is not None
-    given = {**mutual_with_an_encrypted_key(kafka.certificates), **user("SCRAM-SHA-512")}
+    given = {**mutual(kafka.certificates), **user("SCRAM-SHA-512")}
     asked = worker(kafka, database, tmp_path / "log", "SASL_SSL", given)
     asked.extra = {**asked.extra, "LOG_LEVEL": "DEBUG"}
     with running(asked):

@@ -97,11 +97,9 @@ def test_a_batch_that_runs_out_of_memory_fails_alone(model: ModelProcess, card: 
     assert (model.pid, model.outstanding) == (pid, 0)
 
 
-def test_a_batch_is_split_down_to_the_request_that_cannot_run(model: ModelProcess, card: ModelCard) -> None:
-    texts = ["red", "blue", "oom", "a circle", "nan", "left"]
-    predictions = DirectPredictor(card, model.run).predict([{"text": text} for text in texts])
-    errors = {texts[i]: prediction.error for i, prediction in enumerate(predictions) if prediction.error is not None}
-    assert errors == {"oom": Code.MODEL_FAILED, "nan": Code.MODEL_NOT_FINITE}
+def test_a_row_that_is_not_finite_fails_alone(model: ModelProcess, card: ModelCard) -> None:
+    predictions = DirectPredictor(card, model.run).predict([{"text": text} for text in ("red", "nan", "left")])
+    assert [prediction.error for prediction in predictions] == [None, Code.MODEL_NOT_FINITE, None]
 
 
 def test_signals_for_the_worker_leave_the_model_running(model: ModelProcess, card: ModelCard) -> None:

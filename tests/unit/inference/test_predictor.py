@@ -65,18 +65,9 @@ def test_nan_becomes_an_error_of_its_row_alone() -> None:
     assert (bad.label, bad.confidence, bad.probabilities, dict(bad.embeddings)) == (None, None, None, {})
 
 
-def test_a_batch_too_large_for_the_device_is_split() -> None:
-    model = TinyModel(most=3)
-    predictions = tiny_predictor(model=model).predict([{"text": "a" * n} for n in (1, 2, 3, 4, 5, 6, 8, 9)])
-    assert [p.error for p in predictions] == [None] * 8
-    assert max(size for size in model.sizes if size <= 3) == 2
-    confidences = [p.confidence for p in predictions if p.confidence is not None]
-    assert confidences == sorted(confidences)
-
-
-def test_a_request_that_cannot_run_alone_is_an_error() -> None:
-    predictions = tiny_predictor(model=TinyModel(most=0)).predict([{"text": "ab"}, {"image": WHITE}])
-    assert [p.error for p in predictions] == [Code.MODEL_FAILED] * 2
+def test_what_the_device_refuses_is_raised() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        tiny_predictor(model=TinyModel(most=1)).predict([{"text": "ab"}, {"image": WHITE}])
 
 
 def test_results_do_not_depend_on_batch_mates() -> None:
