@@ -41,7 +41,7 @@ class Engine:
     """One thread submits, another collects in the same order."""
 
     def __init__(self, stop: Stop, failed: Callable[[str], None], seconds: float) -> None:
-        """`failed` is told of every batch that failed and every process that died or, silent for `seconds`, was ended."""
+        """`failed` is told of each batch that failed and each process that died or, silent for `seconds`, was ended."""
         self._seconds = seconds
         self._stop = stop
         self._failed = failed

@@ -26,10 +26,11 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
     for name, vectors in output.embeddings.items():
         unused = np.array([name != FUSED and name not in row for row in rows], np.bool_)
         finite = finite & (unused | np.isfinite(vectors).all(axis=1))
+    encode_ms = sum(output.encode_ms.values())
     made = []
     for index, row in enumerate(rows):
         if not finite[index]:
-            made.append(_failed(card, row, Code.MODEL_NOT_FINITE, output.encode_ms, output.fuse_ms))
+            made.append(_failed(card, row, Code.MODEL_NOT_FINITE, encode_ms, output.fuse_ms))
             continue
         choice = int(choices[index])
         skipped = bool(output.skipped[index])
@@ -51,8 +52,9 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
                 },
                 quality=_quality(card, row),
                 preprocess_ms=0.0,
-                encode_ms=output.encode_ms,
+                encode_ms=encode_ms,
                 fuse_ms=output.fuse_ms,
+                encoders_ms=output.encode_ms,
                 attention=None if output.attention is None or skipped else _attended(output.attention[index]),
             )
         )

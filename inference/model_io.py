@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from inference.errors import InferenceError
 
+WHOLE = "all"  # stands for every modality, where times are not known for each apart
 Floats = NDArray[np.float32]
 Dtype = Literal["float32", "bfloat16"]
 
@@ -52,7 +53,8 @@ class ModelOutput:
     (B, d); rows of a missing modality, and `fused` rows of skipped requests, hold zeros and must be ignored.
     `agreement` (B,) is 1 where every unimodal head has the fused class, 0 where not, -1 where there are no such heads
     or a modality is missing. `skipped` (B,) says that the cascade spared the fusion step: probabilities are then the
-    mean of the heads'. `encode_ms` and `fuse_ms` are those of the whole batch. `attention` (B, queries, keys) is None
+    mean of the heads'. `encode_ms`, by modality in the order in which their encoders ran (or `all`, for a family that
+    runs in one step), and `fuse_ms` are those of the whole batch. `attention` (B, queries, keys) is None
     where the family has none or was not asked.
     """
 
@@ -60,7 +62,7 @@ class ModelOutput:
     embeddings: Mapping[str, Floats]
     agreement: NDArray[np.int8]
     skipped: NDArray[np.bool_]
-    encode_ms: float
+    encode_ms: Mapping[str, float]
     fuse_ms: float
     attention: NDArray[np.float16] | None = None
 

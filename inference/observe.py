@@ -10,7 +10,7 @@ from inference.gaps import Gap
 from inference.outcome import DeadLetter, Outcome, Predicted
 from inference.record import Partition
 from inference.recorder import Written
-from inference.telemetry import WHOLE, Metrics, count
+from inference.telemetry import Metrics, count
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ class Observer:
         count(metrics.quarantined, ((row.quarantine,) for row in rows if row.quarantine is not None))
         metrics.fusion.labels(version).observe_many([row.prediction.fuse_ms / 1000 for row in rows])
         metrics.end_to_end.labels(version).observe_many([row.total_ms / 1000 for row in rows])
-        metrics.encode.labels(WHOLE).observe(rows[0].prediction.encode_ms / 1000)
+        for modality, spent in rows[0].prediction.encoders_ms.items():
+            metrics.encode.labels(modality).observe(spent / 1000)
         metrics.cost.answered(version, len(rows))
         if unusable := [row.prediction.error for row in rows if row.prediction.error is not None]:
             _log.warning("unusable model output", extra=log.fields(code=unusable[0], rows=len(unusable)))

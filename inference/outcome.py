@@ -23,7 +23,8 @@ class Prediction:
 
     `probabilities` is (C,) float32 in the order of `classes`. `embeddings` maps each present modality and
     `fused` to a (d,) vector, `quality` each present modality to its (Q,) statistics. Milliseconds are those of the
-    whole batch: a request waits for its batch-mates. `attention` (queries, keys) is there where the worker asks for it
+    whole batch: a request waits for its batch-mates. `encoders_ms` tells `encode_ms` by modality, where that
+    is known. `attention` (queries, keys) is there where the worker asks for it
     and the request was fused.
     """
 
@@ -41,6 +42,7 @@ class Prediction:
     encode_ms: float
     fuse_ms: float
     attention: NDArray[np.float16] | None = field(default=None, repr=False)
+    encoders_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inference.collate import collate
 from inference.modalities.base import Prepared
-from inference.model_io import Dtype, ModelInput, ModelOutput
+from inference.model_io import WHOLE, Dtype, ModelInput, ModelOutput
 from inference.models.base import Encoded, FusionModel, FusionOutput, ModalityBatch, StagedModel
 from inference.models.preprocess import ImageSettings
 from inference.models.tensors import Loader, Staged
@@ -60,6 +60,9 @@ def pick_device(name: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+_BEGIN, _FUSE = "begin", "fuse"  # steps of a forward pass, beside those of the encoders
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,25 +149,24 @@ class Predictor:
         clock = _Clock(self.device)
         with torch.inference_mode():
             inputs = self._loader.finish(staged)
-            clock.mark()
+            clock.mark(_BEGIN)
             result = self._forward(inputs, clock)
-            clock.mark()
+            clock.mark(_FUSE)
             probabilities = result.probabilities.float().cpu().numpy()
             skipped = np.zeros(len(probabilities), np.bool_) if result.skipped is None else _numpy(result.skipped)
             agreement = _agreement(probabilities, {k: _numpy(v) for k, v in result.heads.items()}, present)
             output = {name: _numpy(rows.float()) for name, rows in result.embeddings.items()}
             attention = None if result.attention is None else _numpy(result.attention.half())
-        encode_ms, fuse_ms = clock.milliseconds()
-        return ModelOutput(probabilities, output, agreement, skipped, encode_ms, fuse_ms, attention)
+        spent = clock.milliseconds()
+        return ModelOutput(probabilities, output, agreement, skipped, spent, spent.pop(_FUSE), attention)
 
     def _forward(self, batch: Mapping[str, ModalityBatch], clock: _Clock) -> _Forward:
         if not self._staged:
             output = cast(FusionModel, self._checkpoint.model)(batch, with_attention=self._attention)
-            clock.mark()
+            clock.mark(WHOLE)
             return self._fused(output)
         model = cast(StagedModel, self._checkpoint.model)
-        encoded = model.encode(batch)
-        clock.mark()
+        encoded = model.encode(batch, clock.mark)
         if self._threshold is None:
             return self._fused(model.fuse(encoded, with_attention=self._attention))
         complete = torch.stack([each.present for each in batch.values()]).all(0)
@@ -206,23 +208,23 @@ class _Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._marks: list[Any] = []
+        self._marks: list[tuple[str, Any]] = []
 
-    def mark(self) -> None:
+    def mark(self, name: str) -> None:
+        """The step of that name ends here, and the next begins."""
+        mark: Any = torch.cuda.Event(enable_timing=True) if self._cuda else time.perf_counter()
         if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self._marks.append(event)
-        else:
-            self._marks.append(time.perf_counter())
+            mark.record()
+        self._marks.append((name, mark))
 
-    def milliseconds(self) -> tuple[float, float]:
-        """Between the first and second mark, and between the second and third."""
-        begin, middle, end = self._marks
+    def milliseconds(self) -> dict[str, float]:
+        """By step, in order; the first mark is the beginning and no step."""
         if self._cuda:
-            end.synchronize()
-            return float(begin.elapsed_time(middle)), float(middle.elapsed_time(end))
-        return (middle - begin) * 1000, (end - middle) * 1000
+            self._marks[-1][1].synchronize()
+        return {name: self._between(before, after) for (_, before), (name, after) in pairwise(self._marks)}
+
+    def _between(self, before: Any, after: Any) -> float:
+        return float(before.elapsed_time(after)) if self._cuda else (after - before) * 1000
 
 
 def _numpy(tensor: Tensor) -> np.ndarray[Any, Any]:

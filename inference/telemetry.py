@@ -22,7 +22,6 @@ from prometheus_client.utils import floatToGoString
 _STAGE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0, 60.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
-WHOLE = "all"  # the label `modality` of a time that is not known for each modality apart
 # A verdict is free text in the contract; a label must not be.
 VERDICTS = frozenset({"correct", "incorrect", "unsure"})
 

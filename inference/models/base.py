@@ -70,8 +70,8 @@ class StagedModel(Protocol):
     `fuse(encode(batch))` is the forward pass, and `heads(encode(batch))` its unimodal logits.
     """
 
-    def encode(self, batch: Mapping[str, ModalityBatch]) -> dict[str, Encoded]:
-        """Every modality through its encoder; `pooled` is the modality's embedding."""
+    def encode(self, batch: Mapping[str, ModalityBatch], done: Callable[[str], None] = ...) -> dict[str, Encoded]:
+        """Every modality through its encoder; `pooled` is the modality's embedding. `done` is told of each in turn."""
         ...
 
     def heads(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -176,9 +176,15 @@ class CrossAttentionFusion(PreTrainedModel):
             torch.where(present[:, None], encoded.pooled, torch.zeros_like(encoded.pooled)),
         )
 
-    def encode(self, batch: Mapping[str, ModalityBatch]) -> dict[str, Encoded]:
+    def encode(
+        self, batch: Mapping[str, ModalityBatch], done: Callable[[str], None] = lambda _: None
+    ) -> dict[str, Encoded]:
         """Encode `image` and `text`; see `StagedModel`."""
-        return {"image": self.encode_image(batch["image"]), "text": self.encode_text(batch["text"])}
+        image = self.encode_image(batch["image"])
+        done("image")
+        text = self.encode_text(batch["text"])
+        done("text")
+        return {"image": image, "text": text}
 
     def heads(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """Logits (B, C) of each modality by itself; those of a missing one mean nothing."""

@@ -18,7 +18,6 @@ from inference.publisher import NOTHING, Publisher
 from inference.serving import Serving
 from inference.stages.channel import Channel, EndedError
 from inference.stages.parcel import Answered, Batch, Polled
-from inference.telemetry import WHOLE
 from inference.tracing import BatchTrace, Tracer
 
 
@@ -141,7 +140,7 @@ class AnswerStage:
             self._serving = batch.serving
         outcomes = self._outcomes(batch, results)
         if batch.trace.recording and (first := _first_prediction(results)) is not None:
-            batch.trace.forward(time.monotonic(), {WHOLE: first.encode_ms}, first.fuse_ms)
+            batch.trace.forward(time.monotonic(), first.encoders_ms, first.fuse_ms)
         sending = NOTHING
         if batch.epoch == self._epoch():
             messages = [self._answers.encode(outcome) for outcome in outcomes]
