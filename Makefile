@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-worker checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-gpu bench-worker checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,11 @@ lint: $(VENV)/.dev ## ruff, mypy strict, import rules
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet .
 
-bench: $(VENV)/.dev ## Measure; prints JSON, asserts nothing
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: $(VENV)/.dev ## Measure detectors and log writing (two minutes); prints JSON, asserts nothing
+	@$(BIN)/python -m tests.bench $(or $(ARGS),statistics recorder)
+
+bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a machine without one it says so
+	@$(BIN)/python -m tests.bench gpu
 
 bench-worker: $(VENV)/.dev ## Measure the worker beside its ceilings (about 15 minutes); prints a table and JSON
 	@$(BIN)/python -m tests.bench worker
