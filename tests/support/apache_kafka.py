@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 import signal
 import socket
 import struct
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,7 +101,8 @@ class Broker:
 
     def format(self) -> None:
         """Write an empty log with the cluster's metadata, SCRAM users included. Raises KafkaSetupError."""
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # zero first: an id that begins with a minus would be read as an option
+        cluster = base64.urlsafe_b64encode(b"\0" + os.urandom(15)).decode().rstrip("=")
         command = ["format", "--cluster-id", cluster, "--config", str(self.folder / "server.properties")]
         if self.certificates is not None:
             for mechanism in MECHANISMS[1:]:
