@@ -135,7 +135,7 @@ def _answers_with(stage: Stage, version: str) -> bool:
     def logged() -> bool | None:
         return True if stage.observer.logged(version) else None
 
-    return stage.await_("waiting for the worker to reload", logged, 30) is True
+    return stage.await_("waiting for the worker to reload", logged, 60) is True
 
 
 def kill_and_restart(stage: Stage, result: StepResult) -> None:
