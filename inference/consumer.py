@@ -16,6 +16,7 @@ from kafka.net.selector import KernelEvent
 
 from inference import log
 from inference.gaps import Gap
+from inference.log_end import reaches
 from inference.offsets import Move
 from inference.record import Partition, Record, next_offsets
 from inference.request import MAX_MESSAGE_BYTES
@@ -76,6 +77,7 @@ class GroupConsumer:
         self.closing = False
         self.lock = threading.Lock()
         self.topic = topic
+        self._connection = connection
         self._options = {
             **connection,
             "client_id": client_id,
@@ -221,6 +223,8 @@ class GroupConsumer:
         for partition in partitions:
             first, last = beginnings[_theirs(partition)], ends[_theirs(partition)]
             offset = stored.get(partition)
+            if offset is not None and offset > last and reaches(self._connection, _theirs(partition), offset):
+                last = offset
             start = first if offset is None or not first <= offset <= last else offset
             start = max(first, min(start, self._truncated.pop(partition, start)))
             if offset is not None and start != offset:
@@ -267,7 +271,11 @@ class GroupConsumer:
             if position is not None:
                 read[partition] = int(position)
         ends = self._consumer.end_offsets([_theirs(partition) for partition in read]) if read else {}
-        return read, {partition: ends[_theirs(partition)] - offset for partition, offset in read.items()}
+        lag = {}
+        for partition, position in read.items():
+            fetched = self._consumer.highwater(_theirs(partition)) or 0  # the embedded broker lists too short an end
+            lag[partition] = max(fetched, ends[_theirs(partition)]) - position
+        return read, lag
 
     def lag(self) -> dict[Partition, int]:
         """Messages behind the end of each partition, as far as it is known."""

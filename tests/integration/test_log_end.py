@@ -1,0 +1,45 @@
+"""What was read to the log's end is no gap, also where the last messages came in one batch."""
+
+from __future__ import annotations
+
+import pytest
+from kafka import KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from inference.consumer import GroupConsumer
+from inference.log_end import reaches
+from inference.record import Partition
+from tests.support.worker import RUN, wait_until
+
+TOPIC = f"log-end-{RUN}"
+BATCH = 3
+
+
+@pytest.fixture(scope="module")
+def filled(broker: str) -> str:
+    """The broker, with a topic of one partition that holds one batch."""
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.create_topics([NewTopic(TOPIC, num_partitions=1, replication_factor=1)])
+    admin.close()
+    client = KafkaProducer(bootstrap_servers=broker, enable_idempotence=False, linger_ms=1000)
+    sent = [client.send(TOPIC, value=b"x") for _ in range(BATCH)]
+    client.close()
+    assert [each.get().offset for each in sent] == list(range(BATCH))
+    return broker
+
+
+def test_a_fetch_tells_whether_the_log_reaches_an_offset(filled: str) -> None:
+    there = TopicPartition(TOPIC, 0)
+    reached = [offset for offset in range(BATCH + 2) if reaches({"bootstrap_servers": filled}, there, offset)]
+    assert reached == list(range(BATCH + 1))
+
+
+def test_a_position_at_the_end_is_no_gap_and_no_lag(filled: str) -> None:
+    consumer = GroupConsumer({"bootstrap_servers": filled}, f"log-end-{RUN}", TOPIC, "c", 300)
+    try:
+        wait_until(lambda: consumer.poll(0.2, 1) or consumer.unsynced, 60, "nothing was assigned")
+        assert consumer.sync(lambda _: {Partition(TOPIC, 0): BATCH}) == []
+        assert consumer.poll(1.0, 1) == []
+        assert consumer.behind() == ({Partition(TOPIC, 0): BATCH}, {Partition(TOPIC, 0): 0})
+    finally:
+        consumer.close()
