@@ -160,8 +160,9 @@ class Worker:
         """Rebuild a consumer that stands still although there is something to read."""
         try:
             positions, lag = self._consumer.behind()
-        except KafkaError:
-            return  # the broker is away: nothing can be read
+        except KafkaError:  # the broker is away: nothing can be read
+            self._stalls.reset()
+            return
         waiting = positions.keys() if self._inflight.room == 0 else ()
         stalled = self._stalls.observe(positions, lag, waiting)
         for partition in stalled:

@@ -56,14 +56,19 @@ def request(request_id: str | None, **changes: Any) -> dict[str, Any]:
     }
 
 
-def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The condition's first true value. Raises AssertionError at the deadline."""
+def encoded(message: Any) -> bytes | None:
+    """A message's value: a dictionary as JSON, bytes as they are."""
+    return message if isinstance(message, bytes) or message is None else json.dumps(message).encode()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:
+    """The condition's first true value. Raises AssertionError at the deadline, saying `what` is wrong then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.1)
-    raise AssertionError(f"after {seconds} s: {what}")
+    raise AssertionError(f"after {seconds} s: {what() if callable(what) else what}")
 
 
 @dataclass
@@ -75,6 +80,7 @@ class WorkerProcess:
     broker: str
     log: Path
     extra: Mapping[str, str] = field(default_factory=dict)
+    module: str = "inference.cli"
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
 
@@ -116,7 +122,7 @@ class WorkerProcess:
         self.port = free_port()
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "inference.cli", "worker"],
+                [sys.executable, "-m", self.module, "worker"],
                 env=self.environment(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -135,7 +141,7 @@ class WorkerProcess:
 
     def get(self, path: str) -> str:
         """A page of its HTTP server."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
             return str(response.read().decode())
 
     def stop(self, kind: signal.Signals = signal.SIGTERM) -> int:
@@ -146,8 +152,11 @@ class WorkerProcess:
 
 
 @contextmanager
-def in_process(worker: WorkerProcess) -> Iterator[WorkerProgram]:
-    """The same worker as a thread of this process: quicker to start, and its program can be looked into."""
+def in_process(worker: WorkerProcess, *, wait: bool = True) -> Iterator[WorkerProgram]:
+    """The same worker as a thread of this process: quicker to start, and its program can be looked into.
+
+    `wait` for it to be ready, or only for its pages.
+    """
     settings = {key.lower(): value for key, value in worker.settings().items()}
     program = WorkerProgram(WorkerSettings(_env_file=None, **settings))  # type: ignore[arg-type]
     ended: list[bool] = []
@@ -155,7 +164,7 @@ def in_process(worker: WorkerProcess) -> Iterator[WorkerProgram]:
     thread.start()
     try:
         wait_until(
-            lambda: program.port and answers_ok(f"http://127.0.0.1:{program.port}/readyz"),
+            lambda: program.port and (not wait or answers_ok(f"http://127.0.0.1:{program.port}/readyz")),
             90,
             "the worker is not ready",
         )
@@ -194,8 +203,7 @@ def producer(broker: str) -> Iterator[Callable[..., None]]:
     client = KafkaProducer(bootstrap_servers=broker, max_request_size=40_000_000, enable_idempotence=False)
 
     def send(topic: str, message: Any, *, partition: int | None = None, headers: Any = ()) -> None:
-        value = message if isinstance(message, bytes) or message is None else json.dumps(message).encode()
-        client.send(topic, value=value, key=b"k", partition=partition, headers=list(headers)).get(timeout=20)
+        client.send(topic, value=encoded(message), key=b"k", partition=partition, headers=list(headers)).get(timeout=20)
 
     try:
         yield send
