@@ -27,7 +27,7 @@ class ModelUnwellError(InferenceError):
     code = "model_unwell"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ticket:
     """A batch that was handed to a model process. Once `done`, `answer` is its output, or None where it failed."""
 
@@ -84,9 +84,10 @@ class Engine:
         except ModelDiedError as error:
             self._tell("process", error)
             with self._lock:
-                for lost in self._outstanding:
-                    lost.done = True
-                self._outstanding.clear()
+                lost = [other for other in self._outstanding if other.serving is ticket.serving]
+                for other in lost:
+                    self._outstanding.remove(other)
+                    other.done = True
                 self._restart(ticket.serving)
         ticket.done = True
 
@@ -113,8 +114,14 @@ class Engine:
         return predictions(serving.card, [row], answer)[0]
 
     def _attempt(self, serving: Serving, rows: Sequence[Row]) -> ModelOutput | None:
+        batch = collate(rows, serving.card.blanks)
         try:
-            serving.model.submit(collate(rows, serving.card.blanks))
+            try:
+                serving.model.submit(batch)
+            except ModelDiedError as error:  # it was dead before: these rows are not to blame
+                self._tell("process", error)
+                self._restart(serving)
+                serving.model.submit(batch)
             return serving.model.result(self._seconds)
         except ModelFailedError as error:
             self._tell("batch", error)

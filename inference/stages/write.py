@@ -62,6 +62,7 @@ class WriteStage:
         self._tracer = tracer
         self._stop = stop
         self._epoch = 0
+        self._refused = -1  # the epoch of which a write was refused: nothing more of it may be written
         self._partitions: set[Partition] = set()
         self.committed: queue.SimpleQueue[Mapping[Partition, Move]] = queue.SimpleQueue()
         self.stale = False
@@ -83,7 +84,7 @@ class WriteStage:
     def _flush(self) -> None:
         """Write what waits, however long the database is away: offsets stand still meanwhile."""
         parcels = self._waiting.take()
-        current = [parcel for parcel in parcels if parcel.epoch == self._consumer.epoch]
+        current = [parcel for parcel in parcels if self._refused != parcel.epoch == self._consumer.epoch]
         try:
             for parcel in current:
                 self._acknowledge(parcel)
@@ -130,6 +131,7 @@ class WriteStage:
         except StaleWriteError as error:
             _log.warning("stale write refused: %s", error)
             self._observer.stale()
+            self._refused = epoch  # what follows would move other partitions past what was dropped here
             self.stale = True
             return
         if written is not None:

@@ -19,7 +19,7 @@ from inference.offsets import Move
 from inference.record import Partition, Record
 from migrations.schema.prediction_log import consumer_offsets, dead_letters, offset_gaps
 from migrations.schema.summaries import summaries
-from tests.support.worker import producer, wait_until
+from tests.support.worker import RUN, producer, wait_until
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GROUP = "group"
@@ -179,7 +179,7 @@ def _read(consumer: GroupConsumer, engine: Engine, n: int) -> list[Record]:
 
 
 def test_a_topic_made_anew_while_nobody_read_is_read_from_its_beginning(engine: Engine, broker: str) -> None:
-    topic = "gaps.anew"
+    topic = f"gaps.anew-{RUN}"
     admin = KafkaAdminClient(bootstrap_servers=broker)
     try:
         admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
@@ -221,7 +221,7 @@ def _topic(broker: str, topic: str, messages: int) -> None:
 
 @pytest.mark.apache  # the embedded broker cannot delete records
 def test_messages_that_left_the_log_while_nobody_read_are_counted(engine: Engine, broker: str) -> None:
-    topic = "gaps.cut"
+    topic = f"gaps.cut-{RUN}"
     _topic(broker, topic, 20)
     store(engine, **{topic: 5})
     _cut(broker, topic, 12)
@@ -236,7 +236,7 @@ def test_messages_that_left_the_log_while_nobody_read_are_counted(engine: Engine
 
 @pytest.mark.apache
 def test_a_log_that_is_cut_in_front_of_a_reader_is_a_gap_too(engine: Engine, broker: str) -> None:
-    topic = "gaps.live"
+    topic = f"gaps.live-{RUN}"
     _topic(broker, topic, 20)
     store(engine, **{topic: 5})
     consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "live", 300)
@@ -254,7 +254,7 @@ def test_a_log_that_is_cut_in_front_of_a_reader_is_a_gap_too(engine: Engine, bro
 
 @pytest.mark.apache
 def test_a_topic_made_anew_under_a_reader_is_a_gap_too(engine: Engine, broker: str) -> None:
-    topic = "gaps.under"
+    topic = f"gaps.under-{RUN}"
     _topic(broker, topic, 5)
     consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "under", 300)
     try:
@@ -274,7 +274,7 @@ def test_a_topic_made_anew_under_a_reader_is_a_gap_too(engine: Engine, broker: s
 @pytest.mark.apache
 def test_the_end_marker_of_a_transaction_is_nothing_to_read(engine: Engine, broker: str) -> None:
     """It takes an offset that no record has: a consumer that has read all must not count as stalled."""
-    topic = "gaps.transactions"
+    topic = f"gaps.transactions-{RUN}"
     _topic(broker, topic, 0)
     client = KafkaProducer(bootstrap_servers=broker, transactional_id="gaps")
     client.init_transactions()

@@ -22,7 +22,7 @@ def test_a_refused_write_takes_back_what_was_read_of_other_partitions_too(
     models: Models, new_subject: NewSubject
 ) -> None:
     """Another moves partition 0 during a transaction with both; what waits behind it is of partition 1 alone."""
-    worker, engine = new_subject("refused")
+    worker, engine = new_subject("refused", BATCH_SIZE="10", BATCH_WAIT_MS="2000", WRITE_INTERVAL_MS="0")
     before, both, behind = names("before", 10), names("both", 10), names("behind", 10)
     with in_process(worker):
         send_all(worker, before)
@@ -31,9 +31,7 @@ def test_a_refused_write_takes_back_what_was_read_of_other_partitions_too(
             table = consumer_offsets.c
             moved = update(consumer_offsets).where(table.group_id == worker.group, table.partition == 0)
             connection.execute(moved.values(next_offset=0))
-            with models.held():
-                send_all(worker, both)
-                wait_for_inflight(worker, len(both))
+            send_all(worker, both)
             wait_for_lock(engine)
             send_all(worker, behind, partition=1)
             wait_for_inflight(worker, len(both + behind))
