@@ -19,6 +19,7 @@ from inference.recorder import Recorder
 from inference.summarise import WindowSummaries
 from migrations.schema.prediction_log import consumer_offsets, dead_letters, modality_log, prediction_log, request_ids
 from migrations.schema.summaries import summaries
+from tests.support.exactly_once import logged
 from tests.support.local import LocalPath
 from tests.unit.inference.messages import message, record
 
@@ -82,7 +83,7 @@ def test_ids_logged_before_are_skipped_also_within_one_batch(engine: Engine) -> 
     first = ours.write(outcomes("a", "b", "a"), {WHERE: Move(None, 3)})
     again = ours.write(outcomes("a", "b", "c", first=3), {WHERE: Move(3, 6)})
     assert (first.logged, first.duplicates, again.logged, again.duplicates) == (2, 1, 1, 2)
-    assert logged_ids(engine) == ["a", "b", "c"]
+    assert logged(engine) == ["a", "b", "c"]
     assert counted(engine) == 3
 
 
@@ -98,7 +99,7 @@ def test_two_workers_with_the_same_ids_at_once_log_each_once(engine: Engine) -> 
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert logged_ids(engine) == ids
+    assert logged(engine) == ids
     assert count(engine, consumer_offsets) == 4
 
 
@@ -110,10 +111,10 @@ def test_a_failed_transaction_can_be_repeated_as_it_was(engine: Engine) -> None:
     batch = outcomes("b", "c", first=1)
     with pytest.raises(DBAPIError):
         ours.write(batch, {WHERE: Move(1, 3)})
-    assert logged_ids(engine) == ["a"]
+    assert logged(engine) == ["a"]
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE summaries DROP CONSTRAINT full_disk")
     ours.write(batch, {WHERE: Move(1, 3)})
-    assert logged_ids(engine) == ["a", "b", "c"]
+    assert logged(engine) == ["a", "b", "c"]
     assert counted(engine) == 3
     assert count(engine, summaries) == 3  # one accumulator's row per modality and fused, each the sum so far
