@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from inference.features import FeatureMap
-from inference.pairing import PairingMap
+from migrations.schema.feature_map import FeatureMap
+from migrations.schema.pairing_map import PairingMap
 from inference.projection import FINE_BINS, FUSED, PRESENT, Projector, Rows
 from inference.summaries import ROWS_PER_BIN
 from migrations.schema import bins as schema_bins

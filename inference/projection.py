@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.features import FeatureMap
-from inference.pairing import PairingMap
+from migrations.schema.feature_map import FeatureMap
+from migrations.schema.pairing_map import PairingMap
 
 FUSED = "fused"
 PRESENT = "present"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from inference.features import FeatureMap
-from inference.pairing import PairingMap
+from migrations.schema.feature_map import FeatureMap
+from migrations.schema.pairing_map import PairingMap
 from migrations.schema.bins import Bins, from_rows
 from monitor.detectors import catalogue, judge
 from monitor.detectors.base import Score

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.features import FeatureError, FeatureMap
-from inference.pairing import PairingError, PairingMap
+from migrations.schema.feature_map import FeatureError, FeatureMap
+from migrations.schema.pairing_map import PairingError, PairingMap
 from tests.support.synthetic import World, pairs
 
 RNG_SEED = 20260101
