@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from migrations.schema.feature_map import FeatureMap
-from migrations.schema.pairing_map import PairingMap
 from inference.projection import FINE_BINS, FUSED, PRESENT, Projector, Rows
 from inference.summaries import ROWS_PER_BIN
 from migrations.schema import bins as schema_bins
 from migrations.schema.bins import Bins
+from migrations.schema.feature_map import FeatureMap
+from migrations.schema.pairing_map import PairingMap
 
 FILE = "baseline.safetensors"
 LAYOUT = 1

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from migrations.schema.bins import Bins, from_rows
 from migrations.schema.feature_map import FeatureMap
 from migrations.schema.pairing_map import PairingMap
-from migrations.schema.bins import Bins, from_rows
 from monitor.detectors import catalogue, judge
 from monitor.detectors.base import Score
 from monitor.domain.intervals import wilson
