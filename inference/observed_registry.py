@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference.projection import FUSED
-from migrations.schema.monitoring import baseline_summaries, baselines, model_versions
+from migrations.schema.monitoring import EVERY_HOUR, baseline_summaries, baselines, model_versions
 
 FAMILY = "observed"
 NO_CHECKPOINT = "served elsewhere: there is no checkpoint"
@@ -71,9 +71,14 @@ def find(connection: Connection, version: str) -> Registered | None:
 
 def baseline_fingerprints(connection: Connection, version: str) -> dict[str, str] | None:
     """By modality and `fused`, what the bins of a version's baseline were made with; None where it has no baseline."""
-    baseline_id = connection.scalar(select(baselines.c.baseline_id).where(baselines.c.model_version == version))
+    first = select(baselines.c.baseline_id).where(baselines.c.model_version == version).order_by(baselines.c.number)
+    baseline_id = connection.scalar(first.limit(1))
     if baseline_id is None:
         return None
     table = baseline_summaries.c
-    rows = connection.execute(select(table.modality, table.encoder_fingerprint).where(table.baseline_id == baseline_id))
+    rows = connection.execute(
+        select(table.modality, table.encoder_fingerprint).where(
+            table.baseline_id == baseline_id, table.hour == EVERY_HOUR
+        )
+    )
     return {row.modality: row.encoder_fingerprint for row in rows}

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -50,25 +51,57 @@ model_aliases = Table(
     Column("updated_at", TIMESTAMP, nullable=False),
 )
 
+# A version may have several. The pinned one is compared with; else the first, which came with the version.
 baselines = Table(
     "baselines",
     metadata,
     _id("baseline_id"),
-    Column("model_version", ForeignKey("model_versions.version"), nullable=False, unique=True),
+    Column("model_version", ForeignKey("model_versions.version"), nullable=False),
+    Column("number", Integer, nullable=False, server_default="1", comment="counts a version's baselines from 1"),
     Column("origin", Text, nullable=False),
+    Column("pinned", Boolean, nullable=False, server_default=text("false")),
+    Column("period_start", TIMESTAMP, comment="of a baseline made from logged traffic"),
+    Column("period_end", TIMESTAMP),
     Column("facts", JSONB, nullable=False, comment="accuracy, calibration, class prior, names of statistics"),
+    Column(
+        "thresholds",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="effects learnt from the baseline's own windows, by detector and modality",
+    ),
+    Column("maps", LargeBinary, comment="the frozen maps, where no checkpoint brings them"),
+    Column("created_by", Text, nullable=False, server_default="worker"),
     created_at(),
+    UniqueConstraint("model_version", "number", name="uq_baselines_number"),
+    Index("uq_baselines_pinned", "model_version", unique=True, postgresql_where=text("pinned")),
     one_of("origin", "checkpoint", "period", "file"),
 )
+
+EVERY_HOUR = -1  # rows of the whole day
 
 baseline_summaries = Table(
     "baseline_summaries",
     metadata,
     Column("baseline_id", ForeignKey("baselines.baseline_id", ondelete="CASCADE"), primary_key=True),
     Column("modality", Text, primary_key=True),
+    Column("hour", SmallInteger, primary_key=True, server_default="-1", comment="of the day in UTC; -1: the whole day"),
     Column("encoder_fingerprint", Text, nullable=False),
     Column("counts", JSONB, nullable=False),
     Column("bins", LargeBinary, nullable=False),
+)
+
+# What the sequential monitor remembers of one series of findings; bounded, and enough to go on after a restart.
+sequential_state = Table(
+    "sequential_state",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("detector", Text, primary_key=True),
+    Column("modality", Text, primary_key=True),
+    Column("baseline_id", BigInteger, comment="what the series was compared with; another one starts it anew"),
+    Column("window_end", TIMESTAMP, nullable=False, comment="the last window it took in"),
+    Column("state", JSONB, nullable=False),
+    Column("updated_at", TIMESTAMP, nullable=False),
 )
 
 findings = Table(

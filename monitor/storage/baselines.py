@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, select
 
 from migrations.schema import bins
-from migrations.schema.monitoring import baseline_summaries, baselines
+from migrations.schema.monitoring import EVERY_HOUR, baseline_summaries, baselines
 from monitor.domain.window import Reference, Summary
+
+
+def in_use(version: ColumnElement[str] | str) -> ScalarSelect[int]:
+    """The id of the baseline that a version is compared with: the pinned one, else its first; null without one."""
+    return (
+        select(baselines.c.baseline_id)
+        .where(baselines.c.model_version == version)
+        .order_by(baselines.c.pinned.desc(), baselines.c.number)
+        .limit(1)
+        .scalar_subquery()
+    )
 
 
 def of_version(connection: Connection, model_version: str) -> Reference | None:
     """The baseline of a version, None where it brought none. Raises BinsError where it cannot be read."""
-    found = connection.execute(select(baselines).where(baselines.c.model_version == model_version)).first()
+    found = connection.execute(select(baselines).where(baselines.c.baseline_id == in_use(model_version))).first()
     if found is None:
         return None
     rows = connection.execute(
         select(baseline_summaries)
-        .where(baseline_summaries.c.baseline_id == found.baseline_id)
+        .where(baseline_summaries.c.baseline_id == found.baseline_id, baseline_summaries.c.hour == EVERY_HOUR)
         .order_by(baseline_summaries.c.modality)
     )
     parts = [Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint) for row in rows]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Select, case, select
 
 from migrations.schema.monitoring import alerts, audit_log, baselines, findings, jobs, model_aliases, model_versions
+from monitor.storage.baselines import in_use
 from monitor.storage.views.models import AlertView, Champion, EventView, JobView, Page
 
 MAX_OPEN = 100
@@ -30,7 +31,7 @@ def champion(connection: Connection, model: str) -> Champion | None:
         )
         .select_from(model_aliases)
         .join(model_versions, version.version == model_aliases.c.version)
-        .outerjoin(baselines, baselines.c.model_version == version.version)
+        .outerjoin(baselines, baselines.c.baseline_id == in_use(version.version))
         .where(model_aliases.c.model == model, model_aliases.c.alias == "champion")
     )
     found = row.mappings().one_or_none()
