@@ -40,9 +40,15 @@ class Ticket:
 class Engine:
     """One thread submits, another collects in the same order."""
 
-    def __init__(self, stop: Stop, failed: Callable[[str], None], seconds: float) -> None:
-        """`failed` is told of each batch that failed and each process that died or, silent for `seconds`, was ended."""
+    def __init__(
+        self, stop: Stop, failed: Callable[[str], None], seconds: float, freed: Callable[[], None] = lambda: None
+    ) -> None:
+        """`failed` is told of each batch that failed and each process that died or, silent for `seconds`, was ended.
+
+        `freed` is called whenever the model has ended a batch, by the thread that collects.
+        """
         self._seconds = seconds
+        self._freed = freed
         self._stop = stop
         self._failed = failed
         self._outstanding: deque[Ticket] = deque()
@@ -73,7 +79,9 @@ class Engine:
         with self._lock:
             while self._outstanding:
                 self._receive()
-            return self._split(ticket.serving, ticket.rows)
+            results = self._split(ticket.serving, ticket.rows)
+        self._freed()
+        return results
 
     def _receive(self) -> None:
         ticket = self._outstanding.popleft()
@@ -90,6 +98,7 @@ class Engine:
                     other.done = True
                 self._restart(ticket.serving)
         ticket.done = True
+        self._freed()
 
     def _split(self, serving: Serving, rows: Sequence[Row]) -> list[Prediction | Refusal]:
         answer = self._attempt(serving, rows)

@@ -61,7 +61,7 @@ def build(
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     answers = AnswerWriter(settings.topic_predictions, settings.topic_dead_letters)
-    engine = Engine(stop, observer.failed, settings.model_seconds)
+    engine = Engine(stop, observer.failed, settings.model_seconds, freed=opened.nudge)
     return Worker(
         consumer=consumer,
         read_offsets=read_offsets,
@@ -70,7 +70,7 @@ def build(
         opening=OpenStage(
             _opener(settings, hasher, cache),
             opened,
-            settings.decode_threads or os.cpu_count() or 1,
+            _threads(settings),
             settings.batch_size,
         ),
         batches=BatchStage(opened, batches, batch=_batch(settings), engine=engine, inflight=inflight, tracer=tracer),

@@ -21,6 +21,7 @@ class Channel(Generic[Item]):
         self._items: deque[Item] = deque()
         self._ended = False
         self._abandoned = False
+        self._nudged = False
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -36,9 +37,10 @@ class Channel(Generic[Item]):
             self._changed.notify_all()
 
     def get(self, seconds: float | None = None) -> Item | None:
-        """The next item; None where none came in time. Raises EndedError once the last was taken."""
+        """The next item; None where none came in time or before a nudge. Raises EndedError once the last was taken."""
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._ended or self._abandoned, seconds)
+            self._changed.wait_for(lambda: self._items or self._ended or self._abandoned or self._nudged, seconds)
+            self._nudged = False
             if self._abandoned or (self._ended and not self._items):
                 raise EndedError
             if not self._items:
@@ -46,6 +48,12 @@ class Channel(Generic[Item]):
             item = self._items.popleft()
             self._changed.notify_all()
             return item
+
+    def nudge(self) -> None:
+        """Let who waits for an item, or comes for one next, look at something else first."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
 
     def end(self) -> None:
         """Say that no more items come: what is in the channel can still be taken."""

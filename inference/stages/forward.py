@@ -22,7 +22,11 @@ from inference.tracing import BatchTrace, Tracer
 
 
 class BatchStage:
-    """Collects opened messages into batches by size, age and padded length, and hands them to the model."""
+    """Collects opened messages into batches by size, age and padded length, and hands them to the model.
+
+    A full batch leaves at once, to lie ready when the model ends the one before. One that is due by age alone leaves
+    when the model is idle: until then it would only wait elsewhere, where nothing can join it.
+    """
 
     def __init__(
         self,
@@ -34,7 +38,10 @@ class BatchStage:
         inflight: InFlight,
         tracer: Tracer,
     ) -> None:
-        """`target` bounds how many batches are under way: it blocks, and the batch in hand grows meanwhile."""
+        """`source` must be nudged when the model has ended a batch.
+
+        `target` bounds how many batches are under way: it blocks, and the batch in hand grows meanwhile.
+        """
         self._source = source
         self._target = target
         self._batch = batch
@@ -49,14 +56,19 @@ class BatchStage:
         """Work until the source ends, then send what is in hand."""
         try:
             while True:
-                polled = self._source.get(self._batch.remaining if len(self._batch) else None)
+                waits = self._batch.remaining if len(self._batch) and not self._batch.due else None
+                polled = self._source.get(waits)
                 if polled is not None:
                     self._take(polled)
-                elif self._batch.due:
+                if self._batch.full or (self._batch.due and self._idle):
                     self._send()
         except EndedError:
             self._send()
             self._target.end()
+
+    @property
+    def _idle(self) -> bool:
+        return self._serving is None or self._serving.model.outstanding == 0
 
     def _take(self, polled: Polled) -> None:
         opened = polled.opened.result()
@@ -71,8 +83,6 @@ class BatchStage:
             self._inflight.add(0, grown)
             self._size += grown + len(message.record.value or b"")
             self._batch.add(message, length)
-        if self._batch.due:
-            self._send()
 
     def _send(self) -> None:
         opened, size, self._size = self._batch.take(), self._size, 0

@@ -49,8 +49,12 @@ class Pacer:
 
 
 def paced(servers: Rig, worker: WorkerProcess, images: list[bytes], rate: float, seconds: float) -> dict[str, Any]:
-    """Latency from sending to receiving the answer, less the model's own time, and CPU a request, at a steady rate."""
-    arrived: dict[str, tuple[float, float]] = {}
+    """Latency at a steady rate, less the model's own time, and CPU a request.
+
+    `added` is what the worker adds, from receiving a message to handing over its answer; `transport` what lies between
+    that and sender and reader: the broker, and two clients that share the machine.
+    """
+    arrived: dict[str, tuple[float, float, float]] = {}
     with member(worker, 0) as running, Pacer(worker.broker, worker.topics["requests"], images, rate) as pacer:
         client = KafkaConsumer(bootstrap_servers=worker.broker, auto_offset_reset="earliest", fetch_max_wait_ms=5)
         client.assign([TopicPartition(worker.topics["predictions"], number) for number in range(PARTITIONS)])
@@ -63,18 +67,21 @@ def paced(servers: Rig, worker: WorkerProcess, images: list[bytes], rate: float,
                 for record in records:
                     answer = msgspec.json.decode(record.value)
                     took = answer["latency_ms"]
-                    arrived[answer["request_id"]] = (now, took["encode"] + took["fuse"])
+                    arrived[answer["request_id"]] = (now, took["encode"] + took["fuse"], took["total"])
         spent = _cpu(running) - used
         client.close()
         sent = dict(pacer.sent)
     steady = {key: at for key, at in arrived.items() if sent[key] > began + WARM_SECONDS}
-    added = np.array([(at - sent[key]) * 1000 - model for key, (at, model) in steady.items()])
-    total = np.array([(at - sent[key]) * 1000 for key, (at, _) in steady.items()])
+    model, worker = (np.array([row[place] for row in steady.values()]) for place in (1, 2))
+    total = np.array([(at - sent[key]) * 1000 for key, (at, _, _) in steady.items()])
+    added = worker - model
     return {
         "requests_per_second": rate,
         "answers": len(added),
         "added_p50_ms": float(np.percentile(added, 50)),
         "added_p95_ms": float(np.percentile(added, 95)),
+        "model_p50_ms": float(np.percentile(model, 50)),
+        "transport_p50_ms": float(np.percentile(total - worker, 50)),
         "total_p95_ms": float(np.percentile(total, 95)),
         "worker_cpu_us": spent / max(1, len(arrived)) * 1e6,
     }
