@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from monitor.domain.alert import Patience, Signal, fingerprint
+from monitor.domain.attribution import harmless
 from monitor.domain.finding import Finding, Verdict
 
 # Findings that are about the stream or the model as a whole, not about one modality.
@@ -43,8 +44,10 @@ class Rule:
         return finding.detector == self.detector and wanted and finding.modality not in self.but_not
 
     def signal(self, finding: Finding) -> Signal:
-        """The finding's verdict as this rule reads it. What is neither a breach nor `ok` is unknown."""
+        """The finding's verdict as this rule reads it: harmless drift is clear, what is no breach nor `ok` unknown."""
         if finding.verdict in self.breach:
+            if harmless(finding):
+                return Signal.CLEAR
             urgent = any(finding.details.get(name) == value for name, value in self.urgent.items())
             return Signal.URGENT if urgent else Signal.BREACH
         return Signal.CLEAR if finding.verdict is Verdict.OK else Signal.UNKNOWN

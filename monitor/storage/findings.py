@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, text
 
 from migrations.schema.monitoring import findings
+from monitor.domain.attribution import Before
 from monitor.domain.finding import Finding, Verdict
+
+LOOK_BACK = timedelta(days=1)  # a run of drift that paused for longer has ended
 
 
 def lock(connection: Connection, model: str) -> None:
@@ -60,3 +63,29 @@ def last(connection: Connection, model: str, detector: str, modality: str) -> tu
         .limit(1)
     ).first()
     return None if row is None else (row.window_end, Verdict(row.verdict))
+
+
+def latest(connection: Connection, model: str, version: str, until: datetime) -> dict[tuple[str, str], Before]:
+    """By detector and modality, what the newest window of a version that ended before `until` said."""
+    rows = connection.execute(
+        select(
+            findings.c.detector,
+            findings.c.modality,
+            findings.c.verdict,
+            findings.c.details["since"].astext.label("since"),
+        )
+        .distinct(findings.c.detector, findings.c.modality)
+        .where(
+            findings.c.model == model,
+            findings.c.model_version == version,
+            findings.c.window_end < until,
+            findings.c.window_end >= until - LOOK_BACK,
+        )
+        .order_by(findings.c.detector, findings.c.modality, findings.c.window_end.desc(), findings.c.finding_id.desc())
+    )
+    return {
+        (row.detector, row.modality): Before(
+            Verdict(row.verdict), None if row.since is None else datetime.fromisoformat(row.since)
+        )
+        for row in rows
+    }

@@ -72,16 +72,16 @@ def paced(servers: Rig, worker: WorkerProcess, images: list[bytes], rate: float,
         client.close()
         sent = dict(pacer.sent)
     steady = {key: at for key, at in arrived.items() if sent[key] > began + WARM_SECONDS}
-    model, worker = (np.array([row[place] for row in steady.values()]) for place in (1, 2))
+    model, spent_ms = (np.array([row[place] for row in steady.values()]) for place in (1, 2))
     total = np.array([(at - sent[key]) * 1000 for key, (at, _, _) in steady.items()])
-    added = worker - model
+    added = spent_ms - model
     return {
         "requests_per_second": rate,
         "answers": len(added),
         "added_p50_ms": float(np.percentile(added, 50)),
         "added_p95_ms": float(np.percentile(added, 95)),
         "model_p50_ms": float(np.percentile(model, 50)),
-        "transport_p50_ms": float(np.percentile(total - worker, 50)),
+        "transport_p50_ms": float(np.percentile(total - spent_ms, 50)),
         "total_p95_ms": float(np.percentile(total, 95)),
         "worker_cpu_us": spent / max(1, len(arrived)) * 1e6,
     }
