@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from kafka.errors import KafkaError
@@ -98,8 +99,9 @@ class Worker:
         for thread in self._threads:
             thread.start()
         try:
-            while not self._stop.requested:
-                self._step()
+            with suppress(EndedError):  # a stage broke: its error is raised below
+                while not self._stop.requested:
+                    self._step()
             self._opening.end()
             while any(thread.is_alive() for thread in self._threads) and not self._stop.overdue:
                 self._consumer.keep_alive()

@@ -32,6 +32,10 @@ class ConstantModel:
         self._going = going
         self._waiting: deque[int] = deque()
 
+    @property
+    def outstanding(self) -> int:
+        return len(self._waiting)
+
     def submit(self, batch: ModelInput) -> None:
         self._waiting.append(len(batch))
 

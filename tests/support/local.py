@@ -43,6 +43,10 @@ class LocalModel:
         self._waiting: deque[ModelInput] = deque()
         self.restarts = 0
 
+    @property
+    def outstanding(self) -> int:
+        return len(self._waiting)
+
     def submit(self, batch: ModelInput) -> None:
         self._waiting.append(batch)
 
