@@ -11,7 +11,7 @@ from monitor.web.words import clock_time, count, detector, listed, modality, sha
 # The monitor counts as asleep when so many hops have passed since a window that it should have judged.
 MISSED_HOPS = 3
 # These take labels. Without labels they have no data, which is how most models live and not a fault.
-BY_LABELS = frozenset({"accuracy", "calibration"})
+BY_LABELS = frozenset({"accuracy", "calibration", "false_positives", "label_prior", "review_rate"})
 
 
 def describe(facts: Facts) -> Sentence:

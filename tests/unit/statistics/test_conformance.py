@@ -14,7 +14,7 @@ from monitor.detectors import catalogue, evaluate, judge
 from monitor.detectors.base import Takes
 from monitor.domain.finding import Verdict
 from monitor.domain.window import FUSED, Evidence, IncomparableError, Labelled, Reference, Summary
-from tests.support.streams import WINDOW, answers, baseline, evidence, reference
+from tests.support.streams import CLASSES, WINDOW, answers, baseline, evidence, reference
 
 Known = tuple[Reference, Evidence]
 DETECTORS = sorted(catalogue())
@@ -24,9 +24,27 @@ DETECTORS = sorted(catalogue())
 def known() -> Known:
     rng = np.random.default_rng(11)
     made = baseline(1000, rng)
-    confidence = rng.beta(40, 1.2, 1500)
-    labelled = Labelled(confidence, rng.random(1500) < confidence, np.where(rng.random(1500) < 0.9, "fused", "text"))
-    return reference(made), dataclasses.replace(evidence(made, answers(1000, rng)), labelled=labelled)
+    return reference(made), dataclasses.replace(evidence(made, answers(1000, rng)), labelled=labels(1500, rng))
+
+
+def labels(n: int, rng: np.random.Generator) -> Labelled:
+    """Labels of drift-free answers, everything known of them."""
+    rows = answers(n, rng)
+    names = np.array(CLASSES)
+    rest = (1 - rows.confidence[:, None]) / 2
+    return Labelled(
+        rows.confidence.astype(np.float64),
+        rows.predicted == rows.labels,
+        np.where(rng.random(n) < 0.9, "fused", "fallback:text"),
+        predicted=names[rows.predicted],
+        label=names[rows.labels],
+        source=np.where(rng.random(n) < 0.1, "human_review", "ground_truth"),
+        verdict=np.where(rng.random(n) < 0.05, "correct", ""),
+        sampling=rng.choice([0.2, 0.4], n),
+        probabilities=np.where(np.arange(3) == rows.predicted[:, None], rows.confidence[:, None], rest),
+        answered=4 * n,
+        answers=np.histogram(answers(4 * n, rng).confidence, 50, (0, 1))[0].astype(np.float64),
+    )
 
 
 def modality_of(name: str) -> str:
@@ -39,7 +57,12 @@ def current_of(name: str, seen: Evidence) -> Any:
 
 def first_rows(current: Any, n: int) -> Any:
     if isinstance(current, Labelled):
-        return Labelled(current.confidence[:n], current.correct[:n])
+        of_rows = {
+            field.name: each[:n]
+            for field in dataclasses.fields(current)
+            if field.name != "answers" and isinstance(each := getattr(current, field.name), np.ndarray)
+        }
+        return dataclasses.replace(current, **of_rows, answered=n)
     columns = {name: sums[:n] / current.bins.count[:n, None] for name, sums in current.bins.columns.items()}
     counts = {"present": n} if current.modality != FUSED else {"rows": n, "fused": n}
     return dataclasses.replace(
@@ -49,7 +72,8 @@ def first_rows(current: Any, n: int) -> Any:
 
 def test_the_catalogue_holds_what_rules_and_pages_name() -> None:
     assert {
-        "accuracy", "agreement", "availability", "calibration", "class_drift", "embedding_mmd", "pairing", "quality"
+        "accuracy", "agreement", "availability", "calibration", "class_drift", "embedding_mmd", "estimated_accuracy",
+        "false_positives", "label_prior", "pairing", "quality", "review_rate",
     } <= set(DETECTORS)  # fmt: skip
 
 
