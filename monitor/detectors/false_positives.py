@@ -80,7 +80,7 @@ def macro(found: list[Rate], predicted: NDArray[np.str_], label: NDArray[np.str_
     mean = float(np.mean([each.estimate.value for each in found]))
     mass = {each.name: float(weight[label != each.name].sum()) for each in found}
     parts = [w / mass[name] for name, truth, w in zip(predicted, label, weight, strict=True) if name != truth]
-    variance = sum(part**2 for part in parts) / len(found) ** 2
+    variance = float(sum(part**2 for part in parts)) / len(found) ** 2
     fewest = min(effective_rows(weight[label != each.name]) for each in found)
     return Estimate(mean, max(1.0, mean * (1 - mean) / variance) if variance > 0 and mean < 1 else max(1.0, fewest))
 

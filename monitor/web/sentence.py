@@ -12,6 +12,8 @@ from monitor.web.words import clock_time, count, detector, listed, modality, sha
 MISSED_HOPS = 3
 # These take labels. Without labels they have no data, which is how most models live and not a fault.
 BY_LABELS = frozenset({"accuracy", "calibration", "false_positives", "label_prior", "review_rate"})
+# These compare with the baseline's labels, which a baseline made from traffic does not have.
+BY_LABELS_OF_BASELINE = frozenset({"estimated_accuracy", "label_prior"})
 
 
 def describe(facts: Facts) -> Sentence:
@@ -197,6 +199,8 @@ def _unjudged(facts: Facts) -> Sentence | None:
 
 
 def _lacks_labels(check: FindingView) -> bool:
+    if check.verdict == "no_baseline":
+        return check.detector in BY_LABELS_OF_BASELINE
     return check.detector in BY_LABELS and check.verdict == "no_data"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from migrations.schema.bins import Bins, from_rows
 from monitor.detectors import catalogue, evaluate, judge
-from monitor.detectors.base import Takes
+from monitor.detectors.base import Score, Takes
 from monitor.domain.finding import Verdict
 from monitor.domain.window import FUSED, Evidence, IncomparableError, Labelled, Reference, Summary
 from tests.support.streams import CLASSES, WINDOW, answers, baseline, evidence, reference
@@ -89,6 +89,14 @@ def test_names_options_and_words(name: str) -> None:
         detector.options(no_such_parameter=1)
 
 
+def assert_storable(score: Score) -> None:
+    json.dumps(dict(score.details), allow_nan=False)
+    numbers = [score.value, score.p_value, score.effect, score.threshold, *(score.interval or ())]
+    assert all(np.isfinite(number) for number in numbers if number is not None)
+    # the database's driver writes no number of NumPy
+    assert {type(number) for number in numbers if number is not None} <= {float}
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_drift_free_rows_are_ok_and_the_score_is_complete(name: str, known: Known) -> None:
     score = judge(catalogue()[name], modality_of(name), known[0], current_of(name, known[1]))
@@ -96,9 +104,7 @@ def test_drift_free_rows_are_ok_and_the_score_is_complete(name: str, known: Know
     assert score.value is not None
     assert score.n_current >= 1000
     assert score.explanation.endswith(".")
-    json.dumps(dict(score.details), allow_nan=False)
-    numbers = [score.value, score.p_value, score.effect, score.threshold, *(score.interval or ())]
-    assert all(np.isfinite(number) for number in numbers if number is not None)
+    assert_storable(score)
     if score.interval is not None:
         assert score.interval[0] <= score.value <= score.interval[1]
 
@@ -121,6 +127,7 @@ def test_a_handful_of_rows_is_insufficient_and_says_so(name: str, n: int, known:
     score = judge(catalogue()[name], modality_of(name), known[0], first_rows(current_of(name, known[1]), n))
     assert score.verdict is Verdict.INSUFFICIENT
     assert "too few" in score.explanation or "no more than" in score.explanation
+    assert_storable(score)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
