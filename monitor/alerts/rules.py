@@ -14,6 +14,10 @@ SILENCE = "silence"
 LOST = "messages_lost"
 RESET = "log_reset"
 BASELINE = "baseline"
+# The sequential monitor's findings: what has changed little by little, by how loud it is.
+GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
+# The detail of a drift that is not far enough for a window to decide: the sequential monitor has learnt to.
+LEFT_TO_GRADUAL = "left_to_sequential"
 # Alerts that show by labels that the model got worse: what a retrain answers.
 QUALITY_ALERTS = frozenset({"AccuracyDrop", "CalibrationDrift"})
 
@@ -44,6 +48,8 @@ class Rule:
 
     def signal(self, finding: Finding) -> Signal:
         """The finding's verdict as this rule reads it. What is neither a breach nor `ok` is unknown."""
+        if finding.details.get(LEFT_TO_GRADUAL):
+            return Signal.UNKNOWN
         if finding.verdict in self.breach:
             urgent = any(finding.details.get(name) == value for name, value in self.urgent.items())
             return Signal.URGENT if urgent else Signal.BREACH
@@ -140,6 +146,24 @@ RULES: tuple[Rule, ...] = (
         patience=Patience(for_windows=3, clear_windows=2),
         runbook="agreement-drop",
         headline="Modalities agree less often",
+    ),
+    Rule(
+        alertname="GradualDrift",
+        detector=GRADUAL,
+        severity="ticket",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="gradual-drift",
+        headline="{modality} is drifting",
+        but_not=frozenset({ALL}),
+    ),
+    Rule(
+        alertname="GradualUnavailability",
+        detector=GRADUAL_PAGE,
+        severity="page",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="gradual-unavailability",
+        headline="{modality} is missing more often",
+        but_not=frozenset({ALL}),
     ),
     Rule(
         alertname="AccuracyDrop",

@@ -20,6 +20,12 @@ def in_use(version: ColumnElement[str] | str) -> ScalarSelect[int]:
     )
 
 
+def chosen(connection: Connection, model_version: str) -> int | None:
+    """The id of the baseline that a version is compared with, None without one."""
+    found: int | None = connection.scalar(select(in_use(model_version)))
+    return found
+
+
 def of_version(connection: Connection, model_version: str) -> Reference | None:
     """The baseline of a version, None where it brought none. Raises BinsError where it cannot be read."""
     found = connection.execute(select(baselines).where(baselines.c.baseline_id == in_use(model_version))).first()

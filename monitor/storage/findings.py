@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import findings
 from monitor.domain.finding import Finding, Verdict
+from monitor.domain.window import Window
 
 
 def lock(connection: Connection, model: str) -> None:
@@ -16,7 +20,7 @@ def lock(connection: Connection, model: str) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('evaluate'), hashtext(:model))"), {"model": model})
 
 
-def store(connection: Connection, model: str, found: Sequence[Finding]) -> list[int]:
+def store(connection: Connection, model: str, found: Sequence[Finding], revision: int = 0) -> list[int]:
     """Write findings and return their ids in order. Raises IntegrityError where one is there already."""
     rows = [
         {
@@ -26,6 +30,7 @@ def store(connection: Connection, model: str, found: Sequence[Finding]) -> list[
             "modality": one.modality,
             "window_start": one.window.start,
             "window_end": one.window.end,
+            "revision": revision,
             "verdict": str(one.verdict),
             "value": one.value,
             "p_value": one.p_value,
@@ -60,3 +65,28 @@ def last(connection: Connection, model: str, detector: str, modality: str) -> tu
         .limit(1)
     ).first()
     return None if row is None else (row.window_end, Verdict(row.verdict))
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What was kept of one window's judgement."""
+
+    window: Window
+    revision: int
+    model_version: str
+    baseline_id: int | None
+    details: Mapping[str, Any]
+
+
+def about(connection: Connection, model: str, detector: str, since: datetime) -> list[About]:
+    """The newest revision of a detector's findings about the model as a whole, of windows that end after `since`."""
+    rows = connection.execute(
+        select(findings)
+        .ext(distinct_on(findings.c.window_end))
+        .where(findings.c.model == model, findings.c.detector == detector, findings.c.window_end > since)
+        .order_by(findings.c.window_end, findings.c.revision.desc(), findings.c.finding_id.desc())
+    )
+    return [
+        About(Window(row.window_start, row.window_end), row.revision, row.model_version, row.baseline_id, row.details)
+        for row in rows
+    ]
