@@ -190,4 +190,29 @@ RULES: tuple[Rule, ...] = (
         headline="Drift cannot be judged",
         breach=frozenset({Verdict.NO_BASELINE}),
     ),
+    # Trends: their detectors call nothing drift, and so raise nothing, until someone sets a target.
+    Rule(
+        alertname="EstimatedAccuracyLow",
+        detector="estimated_accuracy",
+        severity="ticket",
+        patience=Patience(for_windows=3, clear_windows=2),
+        runbook="estimated-accuracy-low",
+        headline="Accuracy is estimated below its target",
+    ),
+    Rule(
+        alertname="ReviewRateHigh",
+        detector="review_rate",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="review-rate-high",
+        headline="People review more requests than planned",
+    ),
+    Rule(
+        alertname="FalsePositivesHigh",
+        detector="false_positives",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="false-positives-high",
+        headline="Classes are answered wrongly more often than allowed",
+    ),
 )
