@@ -45,7 +45,7 @@ def labelled(connection: Connection, model_version: str, *, start: datetime, end
             log.confidence.is_not(None),
             log.quarantine.is_(None),
         )
-        .order_by(labels.c.received_at.desc(), labels.c.request_id)
+        .order_by(labels.c.received_at.desc(), labels.c.request_id.desc())
         .limit(limit)
     ).all()[::-1]
     since = rows[0].received_at if len(rows) == limit else start
