@@ -68,6 +68,8 @@ DETECTORS = {
     "log_reset": Detector("Log resets", "partitions whose log starts again"),
     "baseline": Detector("Baseline", "1 where there is one"),
     "quality": Detector("Quality statistics", "largest standardised shift"),
+    "sequential": Detector("Gradual change", "evidence that something has changed for good"),
+    "sequential_page": Detector("Gradual outage", "evidence that something is missing more often"),
 }
 MODALITIES = {"all": "The stream", "fused": "Fused", "image+text": "Image and text"}
 DEAD_LETTER_HINT = "the original bytes and headers are in the dead-letter topic"
