@@ -66,7 +66,8 @@ class Baseline:
     """Maps, reference bins and counts by modality, and facts that can be written as JSON.
 
     `facts`: `class_names`; `quality` {modality: names}; `encoders` {modality: fingerprint}; `accuracy` of `labelled`
-    rows; `class_prior` of the labels; `confidence` and `confidence_correct`, rows and right rows in 50 bins of [0, 1].
+    rows; `class_prior` of the labels and `class_accuracy`, None for a class without rows; `confidence` and
+    `confidence_correct`, rows and right rows in 50 bins of [0, 1].
     """
 
     projector: Projector
@@ -224,10 +225,12 @@ def _as_rows(rows: Validation, chosen: NDArray[np.intp]) -> Rows:
 def _calibration(rows: Validation, classes: int) -> dict[str, Any]:
     correct = rows.predicted == rows.labels
     fine = np.clip((rows.confidence * FINE_BINS).astype(np.int64), 0, FINE_BINS - 1)
+    of_class, right = (np.bincount(chosen, minlength=classes) for chosen in (rows.labels, rows.labels[correct]))
     return {
         "accuracy": float(correct.mean()),
         "labelled": len(correct),
-        "class_prior": (np.bincount(rows.labels, minlength=classes) / len(correct)).tolist(),
+        "class_prior": (of_class / len(correct)).tolist(),
+        "class_accuracy": [float(k / n) if n else None for k, n in zip(right, of_class, strict=True)],
         "confidence": np.bincount(fine, minlength=FINE_BINS).tolist(),
         "confidence_correct": np.bincount(fine[correct], minlength=FINE_BINS).tolist(),
     }

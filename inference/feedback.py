@@ -1,12 +1,14 @@
 """Labels: read from their topic, checked, and kept so that one of each request wins, whatever the order they come in.
 
 The newest `labelled_at` wins. Of equal times the better source does (ground truth, then human review, then user), then
-the greater label, verdict and annotator, by their bytes: an arbitrary rule, but one that gives the same label in
-every order and however often a message is delivered. Labels of unknown requests are kept: the request may come later.
+the greater label, verdict and annotator, by their bytes, and sampling probability: an arbitrary rule, but one that
+gives the same label in every order and however often a message is delivered. Labels of unknown requests are kept: the
+request may come later.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,11 +38,16 @@ SOURCES = ("user", "human_review", "ground_truth")  # the later, the more it is 
 MAX_LABEL_BYTES = 64_000
 BATCH = 500
 PACE_SECONDS = 0.2
+# One request chosen with a smaller probability would stand for more answers than anyone counts.
+SMALLEST_PROBABILITY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a request turned out to be, by whom (as a digest) and when."""
+    """What a request turned out to be, by whom (as a digest) and when.
+
+    `sampling_probability` is that with which a queue chose the request to be labelled; None where it is not known.
+    """
 
     request_id: str
     label: str
@@ -49,12 +56,14 @@ class Label:
     verdict: str | None
     annotator_digest: bytes | None = field(repr=False)
     key_id: str | None
+    sampling_probability: float | None = None
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Of one request's labels the one of the highest rank wins; `_rank` says the same in the database."""
         annotator = self.annotator_digest or b""
-        return self.labelled_at, SOURCES.index(self.source), self.label, self.verdict or "", annotator
+        chosen = self.sampling_probability or 0.0
+        return self.labelled_at, SOURCES.index(self.source), self.label, self.verdict or "", annotator, chosen
 
 
 def parse(record: Record, hasher: Hasher, tolerance: ClockTolerance = ClockTolerance()) -> Label | Refusal:
@@ -87,9 +96,20 @@ def parse(record: Record, hasher: Hasher, tolerance: ClockTolerance = ClockToler
             verdict=wire.short_text(message, "verdict") or None,
             annotator_digest=hasher.digest(annotator) if annotator else None,
             key_id=hasher.key_id if annotator else None,
+            sampling_probability=_probability(message.get("sampling_probability")),
         )
     except RefusedError as error:
         return error.refusal
+
+
+def _probability(value: object) -> float | None:
+    """An optional probability, rounded as it is stored, so that equal labels compare equal."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SMALLEST_PROBABILITY <= value <= 1:
+        raise RefusedError(Code.FIELD_INVALID, "sampling_probability must be a number above 0 and at most 1")
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
 
 
 def store(connection: Connection, labels: Sequence[Label], now: datetime) -> None:
@@ -115,7 +135,8 @@ def _rank(columns: Any) -> ColumnElement[Any]:
     source: Case[int] = case(*((columns.source == name, place) for place, name in enumerate(SOURCES)))
     verdict = func.coalesce(columns.verdict, "").collate("C")
     annotator = func.coalesce(columns.annotator_digest, literal(b""))
-    return tuple_(columns.labelled_at, source, columns.label.collate("C"), verdict, annotator)
+    chosen = func.coalesce(columns.sampling_probability, 0.0)
+    return tuple_(columns.labelled_at, source, columns.label.collate("C"), verdict, annotator, chosen)
 
 
 def _row(label: Label, now: datetime) -> dict[str, Any]:
@@ -128,6 +149,7 @@ def _row(label: Label, now: datetime) -> dict[str, Any]:
         "verdict": label.verdict,
         "annotator_digest": label.annotator_digest,
         "key_id": label.key_id,
+        "sampling_probability": label.sampling_probability,
     }
 
 

@@ -38,6 +38,18 @@ class MonitorSettings(DatabaseSettings):
     label_window_seconds: Seconds = Field(default=86400, ge=1, description="labels received so lately are judged")
     label_limit: int = Field(default=20_000, ge=100, le=1_000_000, description="at most so many labelled rows")
 
+    false_pages: float = Field(
+        default=1, gt=0, le=1000, description="pages in 30 days that gradual change may raise if nothing is wrong"
+    )
+    false_tickets: float = Field(default=4, gt=0, le=1000, description="the same of tickets, over all metrics together")
+    calibration_windows: int | None = Field(
+        default=None, ge=24, le=2016, description="windows learnt from first; 7 days of them, 168 to 2016, by default"
+    )
+    reference_windows: int = Field(default=720, ge=100, le=10_000, description="windows in control that are remembered")
+    late_windows: int = Field(
+        default=24, ge=0, le=1000, description="windows that are judged again when their data came late"
+    )
+
     detectors: tuple[str, ...] | None = Field(default=None, description="detectors switched on; all by default")
     detector_options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description='parameters by detector name, e.g. {"class_drift": {"threshold": 0.2}}'
@@ -84,6 +96,10 @@ class MonitorSettings(DatabaseSettings):
     def availability_window(self) -> Seconds:
         """Width of an availability window, in seconds."""
         return self.availability_window_seconds or self.hop_seconds
+
+    def calibration_of(self, window_seconds: Seconds) -> int:
+        """How many windows of that width are learnt from."""
+        return self.calibration_windows or min(2016, max(168, 7 * 86400 // window_seconds))
 
     @property
     def routes_by_severity(self) -> Mapping[str, tuple[str, ...]]:

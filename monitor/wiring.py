@@ -10,19 +10,24 @@ from sqlalchemy import Engine
 
 from migrations.connect import connect, unreachable
 from monitor.alerts.message import Links
+from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
 from monitor.channels.base import Channel, kinds
 from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.gate import GateLimits
 from monitor.domain.job import PolicyLimits
+from monitor.domain.sequential import Plan
+from monitor.domain.signals import PAGE, TICKET
 from monitor.settings import MonitorSettings
 from monitor.tasks.detect import Detect, Windows
+from monitor.tasks.gradual import Watch
 from monitor.tasks.leader import Leadership
 from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.retrain import JobLimits, Retrain
 from monitor.tasks.scheduler import Scheduler, Task
+from monitor.tasks.sequential import Sequential
 from monitor.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -96,12 +101,26 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
             silence=timedelta(seconds=settings.silence_seconds),
             catch_up=settings.catch_up_windows,
             label_limit=settings.label_limit,
+            late=settings.late_windows * timedelta(seconds=settings.window_seconds),
         ),
+        sequential=sequential(settings),
         routes=settings.routes_by_severity,
         links=Links(str(settings.dashboard_url), settings.runbook_url),
         metrics=metrics,
         clock=clock,
     )
+
+
+def sequential(settings: MonitorSettings) -> Sequential:
+    """What judges gradual change: availability for pages, what windows say of inputs and answers for tickets."""
+
+    def watch(detector: str, alertname: str, severity: str, seconds: int, allowed: float) -> Watch:
+        plan = Plan(settings.calibration_of(seconds), settings.reference_windows)
+        return Watch(detector, alertname, severity, timedelta(seconds=seconds), allowed, plan)
+
+    pages = watch(GRADUAL_PAGE, "GradualUnavailability", PAGE, settings.availability_window, settings.false_pages)
+    tickets = watch(GRADUAL, "GradualDrift", TICKET, settings.window_seconds, settings.false_tickets)
+    return Sequential(settings.model, watches=(pages, tickets), late=settings.late_windows)
 
 
 def lifeline(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from inference.models.base import FusionModel
 from inference.models.preprocess import Preprocessor
 from inference.training.data import LabelledExample, collate
+from migrations.schema.calibration_error import debiased_ece
 
 PATTERNS: Mapping[str, frozenset[str]] = {
     "fused": frozenset({"image", "text"}),
@@ -104,21 +104,3 @@ def summarise(probabilities: Floats, labels: NDArray[np.int64]) -> Evaluation:
         ece=debiased_ece(confidence, correct),
         per_class=per_class,
     )
-
-
-def debiased_ece(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error of N ≥ 2 answers over equal-mass bins, less what sampling noise adds.
-
-    Each bin's squared gap between confidence and accuracy loses the variance that sampling alone gives it, before the
-    roots are weighted by count: the estimator that the monitor reports, so that figures before and after a retraining
-    compare. Source: Kumar, Liang and Ma 2019, arXiv:1909.10155, section 4, applied bin by bin.
-    """
-    order = np.argsort(confidence, kind="stable")
-    parts = [rows for rows in np.array_split(order, bins) if len(rows) > 1]
-    total = 0.0
-    for rows in parts:
-        accuracy = float(correct[rows].mean())
-        noise = accuracy * (1.0 - accuracy) / (len(rows) - 1)
-        gap = float(confidence[rows].mean()) - accuracy
-        total += len(rows) * math.sqrt(max(0.0, gap**2 - noise))
-    return total / max(1, sum(map(len, parts)))

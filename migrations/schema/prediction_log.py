@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Index,
     Integer,
@@ -138,5 +139,7 @@ labels = Table(
     Column("verdict", Text),
     Column("annotator_digest", LargeBinary),
     Column("key_id", Text),
+    Column("sampling_probability", REAL, comment="with which the request was chosen to be labelled; null: not known"),
     one_of("source", "human_review", "ground_truth", "user"),
+    CheckConstraint("sampling_probability > 0 AND sampling_probability <= 1", name="sampling_probability"),
 )

@@ -35,9 +35,7 @@ def upgrade() -> None:
             nullable=False,
             comment="effects learnt from the baseline's own windows, by detector and modality",
         ),
-        sa.Column(
-            "maps", sa.LargeBinary(), nullable=True, comment="the frozen maps, where no checkpoint brings them"
-        ),
+        sa.Column("maps", sa.LargeBinary(), nullable=True, comment="the frozen maps, where no checkpoint brings them"),
         sa.Column("created_by", sa.Text(), server_default="worker", nullable=False),
     ):
         op.add_column("baselines", column)
@@ -68,17 +66,28 @@ def upgrade() -> None:
             nullable=True,
             comment="what the series was compared with; another one starts it anew",
         ),
-        sa.Column(
-            "window_end", sa.DateTime(timezone=True), nullable=False, comment="the last window it took in"
-        ),
+        sa.Column("window_end", sa.DateTime(timezone=True), nullable=False, comment="the last window it took in"),
         sa.Column("state", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("model", "detector", "modality", name=op.f("pk_sequential_state")),
+    )
+    op.add_column(
+        "labels",
+        sa.Column(
+            "sampling_probability",
+            sa.REAL(),
+            nullable=True,
+            comment="with which the request was chosen to be labelled; null: not known",
+        ),
+    )
+    op.create_check_constraint(
+        op.f("ck_labels_sampling_probability"), "labels", "sampling_probability > 0 AND sampling_probability <= 1"
     )
 
 
 def downgrade() -> None:
     """One baseline a version is kept: the one that came first."""
+    op.drop_column("labels", "sampling_probability")
     op.drop_table("sequential_state")
     op.execute("DELETE FROM baseline_summaries WHERE hour <> -1")
     op.execute("DELETE FROM baselines WHERE number <> 1")

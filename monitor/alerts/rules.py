@@ -15,6 +15,10 @@ SILENCE = "silence"
 LOST = "messages_lost"
 RESET = "log_reset"
 BASELINE = "baseline"
+# The sequential monitor's findings: what has changed little by little, by how loud it is.
+GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
+# The detail of a drift that is not far enough for a window to decide: the sequential monitor has learnt to.
+LEFT_TO_GRADUAL = "left_to_sequential"
 # Alerts that show by labels that the model got worse: what a retrain answers.
 QUALITY_ALERTS = frozenset({"AccuracyDrop", "CalibrationDrift"})
 
@@ -45,6 +49,8 @@ class Rule:
 
     def signal(self, finding: Finding) -> Signal:
         """The finding's verdict as this rule reads it: harmless drift is clear, what is no breach nor `ok` unknown."""
+        if finding.details.get(LEFT_TO_GRADUAL):
+            return Signal.UNKNOWN
         if finding.verdict in self.breach:
             if harmless(finding):
                 return Signal.CLEAR
@@ -145,6 +151,24 @@ RULES: tuple[Rule, ...] = (
         headline="Modalities agree less often",
     ),
     Rule(
+        alertname="GradualDrift",
+        detector=GRADUAL,
+        severity="ticket",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="gradual-drift",
+        headline="{modality} is drifting",
+        but_not=frozenset({ALL}),
+    ),
+    Rule(
+        alertname="GradualUnavailability",
+        detector=GRADUAL_PAGE,
+        severity="page",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="gradual-unavailability",
+        headline="{modality} is missing more often",
+        but_not=frozenset({ALL}),
+    ),
+    Rule(
         alertname="AccuracyDrop",
         detector="accuracy",
         severity="ticket",
@@ -168,5 +192,30 @@ RULES: tuple[Rule, ...] = (
         runbook="baseline-missing",
         headline="Drift cannot be judged",
         breach=frozenset({Verdict.NO_BASELINE}),
+    ),
+    # Trends: their detectors call nothing drift, and so raise nothing, until someone sets a target.
+    Rule(
+        alertname="EstimatedAccuracyLow",
+        detector="estimated_accuracy",
+        severity="ticket",
+        patience=Patience(for_windows=3, clear_windows=2),
+        runbook="estimated-accuracy-low",
+        headline="Accuracy is estimated below its target",
+    ),
+    Rule(
+        alertname="ReviewRateHigh",
+        detector="review_rate",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="review-rate-high",
+        headline="People review more requests than planned",
+    ),
+    Rule(
+        alertname="FalsePositivesHigh",
+        detector="false_positives",
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=2),
+        runbook="false-positives-high",
+        headline="Classes are answered wrongly more often than allowed",
     ),
 )

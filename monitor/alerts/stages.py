@@ -86,6 +86,14 @@ INHIBITIONS: tuple[Inhibition, ...] = (
     Inhibition("PairingDrift", "EmbeddingDrift", FUSED),
     Inhibition("PairingDrift", "PredictionDrift"),
     Inhibition("PairingDrift", "AgreementDrop"),
+    # what a window shows by itself is told first, and more plainly
+    Inhibition("ModalityUnavailable", "GradualUnavailability", SAME),
+    Inhibition("ModalityUnavailable", "GradualDrift"),
+    Inhibition("EmbeddingDrift", "GradualDrift"),
+    Inhibition("PairingDrift", "GradualDrift", FUSED),
+    Inhibition("PredictionDrift", "GradualDrift", FUSED),
+    Inhibition("AgreementDrop", "GradualDrift", FUSED),
+    Inhibition("GradualDrift", "GradualDrift", FUSED, cause_not=FUSED),
 )
 
 

@@ -10,6 +10,7 @@ from monitor.api.context import Cursor, Limit, Minutes, Name, Reading, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES
 from monitor.storage.views import findings as finding_views
+from monitor.storage.views import promises as promise_views
 from monitor.storage.views import traffic as traffic_views
 from monitor.storage.views import work as work_views
 from monitor.storage.views.models import (
@@ -22,6 +23,7 @@ from monitor.storage.views.models import (
     JobView,
     Overview,
     Page,
+    Promise,
     Series,
     TrafficSeries,
     VerdictName,
@@ -82,6 +84,12 @@ def alerts(
 ) -> Page[AlertView]:
     """Alerts, newest first; `open` means pending or firing."""
     return work_views.alerts_page(connection, shown.model, state=state, limit=limit, cursor=cursor)
+
+
+@router.get("/promises", responses=example("promises"))
+def promises(shown: Shown, connection: Reading) -> list[Promise]:
+    """How many alarms about gradual change may be false, beside how many fired, and how far calibration is."""
+    return promise_views.promises(connection, shown.model, shown.clock.now())
 
 
 @router.get("/jobs", responses=example("jobs"))

@@ -16,7 +16,11 @@ def wilson(successes: int, trials: int, z: float = Z95) -> tuple[float, float]:
     """
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} successes in {trials} trials is no share")
-    share = successes / trials
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    centre, scale = share + z * z / (2 * trials), 1 + z * z / trials
+    return share_interval(successes / trials, trials, z)
+
+
+def share_interval(share: float, rows: float, z: float = Z95) -> tuple[float, float]:
+    """Wilson's interval of a share that was estimated as well as `rows` > 0 plain answers would have done."""
+    spread = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    centre, scale = share + z * z / (2 * rows), 1 + z * z / rows
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -39,7 +39,7 @@ VERSION = 1  # of the state as it is stored
 MOST = 1e12  # evidence beyond it says no more, and must not overflow
 # An alarm names a series whose own path since the change's start shows at least this much evidence.
 CREDIBLE = math.log(20)
-# A change is over when the least bet on it has lost so much again; while it lasts, once in 50 windows at the most.
+# A change is over when a bet on it has lost so much again; while it lasts, that comes once in 50 windows at the most.
 OVER = math.log(50)
 
 
@@ -187,9 +187,11 @@ def _step(path: Path, e: float, number: int, deviation: float) -> Path:
 
 
 def _look_back(series: Series, alarm: Alarm, paid: list[float], plan: Plan) -> Series:
-    """While an alarm lasts, only whether the change is over is looked at, by the least bet of its direction."""
-    least = math.copysign(min(plan.shifts), alarm.shift)
-    e = paid[bets(plan, series.both_ways).index(least)]
+    """While an alarm lasts, only whether it is over is looked at: whether a bet on three quarters of it loses."""
+    sd = series.season.sd if series.season else 0.0
+    below = [shift for shift in plan.shifts if shift * sd <= 0.75 * abs(alarm.size)]
+    shift = math.copysign(max(below, default=min(plan.shifts)), alarm.shift)
+    e = paid[bets(plan, series.both_ways).index(shift)]
     back = max(0.0, alarm.back - math.log(e))
     if back >= OVER:
         return replace(series, alarm=None, paths=tuple(Path() for _ in series.paths))

@@ -93,26 +93,37 @@ def _interleaved(merged: Summary, parts: list[Summary]) -> Summary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """N answers whose truth is known: `confidence` (N,) in [0, 1], `correct` (N,) bool.
+    """N answers whose truth is known: `confidence` (N,) in [0, 1], `correct` (N,) bool. The rest may be unknown.
 
-    `pattern` (N,) tells which modalities each was answered from (the route), or is None where it is not known.
-    Raises ValueError on values outside these.
+    `pattern` (N,) tells which modalities each was answered from (the route); `predicted` and `label` (N,) class names;
+    `source` (N,) who labelled; `verdict` (N,) what a reviewer called the answer, "" where nothing; `sampling` (N,) the
+    probability in (0, 1] with which the request was chosen to be labelled, NaN where it is not known; `probabilities`
+    (N, classes) in the order of the model's classes.
+    `answered` counts all answers of the time in which these labels came, and `answers` (B,) those with every modality
+    by confidence, in B equal bins of [0, 1]. Raises ValueError on values outside these.
     """
 
     confidence: NDArray[np.float64]
     correct: NDArray[np.bool_]
     pattern: NDArray[np.str_] | None = None
+    predicted: NDArray[np.str_] | None = None
+    label: NDArray[np.str_] | None = None
+    source: NDArray[np.str_] | None = None
+    verdict: NDArray[np.str_] | None = None
+    sampling: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] | None = None
+    answered: int | None = None
+    answers: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {
-            len(self.confidence),
-            len(self.correct),
-            len(self.confidence if self.pattern is None else self.pattern),
-        }
+        rows = (self.correct, self.pattern, self.predicted, self.label, self.source, self.verdict, self.sampling)
+        lengths = {len(self.confidence), *(len(each) for each in (*rows, self.probabilities) if each is not None)}
         if len(lengths) > 1:
             raise ValueError(f"labelled rows disagree about their number: {sorted(lengths)}")
         if not np.all((self.confidence >= 0) & (self.confidence <= 1)):
             raise ValueError("confidences must lie in [0, 1]; NaN is not one")
+        if self.sampling is not None and np.any((self.sampling <= 0) | (self.sampling > 1)):
+            raise ValueError("sampling probabilities must lie in (0, 1], or be NaN where they are not known")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +131,9 @@ class Reference:
     """A model version's baseline: `summaries` by modality, how often it was right, and names of columns.
 
     `accuracy` is the share right of `labelled` validation rows, None where it is not known. `names` maps a modality
-    to its quality statistics, in the order of the bins' `quality` column.
+    to its quality statistics, in the order of the bins' `quality` column. Of those validation rows, empty where not
+    known: `class_prior`, the labels' shares, and `class_accuracy`, the share right of each (None without rows), both in
+    the order of `class_names`; `confidence` and `confidence_correct`, rows and right rows in equal bins of [0, 1].
     """
 
     baseline_id: int
@@ -130,6 +143,10 @@ class Reference:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     accuracy: float | None = None
     labelled: int = 0
+    class_prior: tuple[float, ...] = ()
+    class_accuracy: tuple[float | None, ...] = ()
+    confidence: tuple[int, ...] = ()
+    confidence_correct: tuple[int, ...] = ()
 
     @classmethod
     def from_facts(
@@ -144,6 +161,10 @@ class Reference:
             {modality: tuple(names) for modality, names in facts.get("quality", {}).items()},
             facts.get("accuracy"),
             int(facts.get("labelled", 0)),
+            **{
+                name: tuple(facts.get(name) or ())
+                for name in ("class_prior", "class_accuracy", "confidence", "confidence_correct")
+            },
         )
 
 

@@ -11,13 +11,20 @@ from monitor.domain.window import Reference, Summary
 
 def in_use(version: ColumnElement[str] | str) -> ScalarSelect[int]:
     """The id of the baseline that a version is compared with: the pinned one, else its first; null without one."""
+    one = baselines.alias()  # its own name, as queries that join baselines use it too
     return (
-        select(baselines.c.baseline_id)
-        .where(baselines.c.model_version == version)
-        .order_by(baselines.c.pinned.desc(), baselines.c.number)
+        select(one.c.baseline_id)
+        .where(one.c.model_version == version)
+        .order_by(one.c.pinned.desc(), one.c.number)
         .limit(1)
         .scalar_subquery()
     )
+
+
+def chosen(connection: Connection, model_version: str) -> int | None:
+    """The id of the baseline that a version is compared with, None without one."""
+    found: int | None = connection.scalar(select(in_use(model_version)))
+    return found
 
 
 def of_version(connection: Connection, model_version: str) -> Reference | None:

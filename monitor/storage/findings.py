@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import findings
 from monitor.domain.attribution import Before
 from monitor.domain.finding import Finding, Verdict
+from monitor.domain.window import Window
 
 LOOK_BACK = timedelta(days=1)  # a run of drift that paused for longer has ended
 
@@ -19,7 +23,7 @@ def lock(connection: Connection, model: str) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('evaluate'), hashtext(:model))"), {"model": model})
 
 
-def store(connection: Connection, model: str, found: Sequence[Finding]) -> list[int]:
+def store(connection: Connection, model: str, found: Sequence[Finding], revision: int = 0) -> list[int]:
     """Write findings and return their ids in order. Raises IntegrityError where one is there already."""
     rows = [
         {
@@ -29,6 +33,7 @@ def store(connection: Connection, model: str, found: Sequence[Finding]) -> list[
             "modality": one.modality,
             "window_start": one.window.start,
             "window_end": one.window.end,
+            "revision": revision,
             "verdict": str(one.verdict),
             "value": one.value,
             "p_value": one.p_value,
@@ -74,14 +79,20 @@ def latest(connection: Connection, model: str, version: str, until: datetime) ->
             findings.c.verdict,
             findings.c.details["since"].astext.label("since"),
         )
-        .distinct(findings.c.detector, findings.c.modality)
+        .ext(distinct_on(findings.c.detector, findings.c.modality))
         .where(
             findings.c.model == model,
             findings.c.model_version == version,
             findings.c.window_end < until,
             findings.c.window_end >= until - LOOK_BACK,
         )
-        .order_by(findings.c.detector, findings.c.modality, findings.c.window_end.desc(), findings.c.finding_id.desc())
+        .order_by(
+            findings.c.detector,
+            findings.c.modality,
+            findings.c.window_end.desc(),
+            findings.c.revision.desc(),
+            findings.c.finding_id.desc(),
+        )
     )
     return {
         (row.detector, row.modality): Before(
@@ -89,3 +100,28 @@ def latest(connection: Connection, model: str, version: str, until: datetime) ->
         )
         for row in rows
     }
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What was kept of one window's judgement."""
+
+    window: Window
+    revision: int
+    model_version: str
+    baseline_id: int | None
+    details: Mapping[str, Any]
+
+
+def about(connection: Connection, model: str, detector: str, since: datetime) -> list[About]:
+    """The newest revision of a detector's findings about the model as a whole, of windows that end after `since`."""
+    rows = connection.execute(
+        select(findings)
+        .ext(distinct_on(findings.c.window_end))
+        .where(findings.c.model == model, findings.c.detector == detector, findings.c.window_end > since)
+        .order_by(findings.c.window_end, findings.c.revision.desc(), findings.c.finding_id.desc())
+    )
+    return [
+        About(Window(row.window_start, row.window_end), row.revision, row.model_version, row.baseline_id, row.details)
+        for row in rows
+    ]

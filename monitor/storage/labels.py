@@ -2,44 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from numpy.typing import NDArray
+from sqlalchemy import Connection, case, func, select
 
 from migrations.schema.prediction_log import labels, prediction_log
-from monitor.domain.window import Labelled
+from migrations.schema.summaries import summaries
+from monitor.domain.window import FUSED, Labelled
+
+MOST_CLASSES = 32  # probabilities of so many classes are read
 
 
 def labelled(connection: Connection, model_version: str, *, start: datetime, end: datetime, limit: int) -> Labelled:
-    """Rows of a version whose label was received in [start, end), at most `limit` of the newest.
+    """Rows of a version whose label was received in [start, end), at most `limit` of the newest, the oldest first.
 
-    Rows with an error, without a confidence or in quarantine are left out.
+    Rows with an error, without a confidence or in quarantine are left out. Answers are counted over the same time, from
+    the oldest label taken where the limit cut some off.
     """
+    log = prediction_log.c
     rows = connection.execute(
         select(
-            prediction_log.c.confidence,
-            (prediction_log.c.prediction == labels.c.label).label("correct"),
-            prediction_log.c.route,
+            labels.c.received_at,
+            log.confidence,
+            log.prediction,
+            log.route,
+            # wide ones would be most of the transfer, and calibration does without
+            case((func.cardinality(log.probabilities) <= MOST_CLASSES, log.probabilities)).label("probabilities"),
+            labels.c.label,
+            labels.c.source,
+            func.coalesce(labels.c.verdict, "").label("verdict"),
+            labels.c.sampling_probability,
         )
-        .join(labels, labels.c.request_id == prediction_log.c.request_id)
+        .join(labels, labels.c.request_id == log.request_id)
         .where(
             labels.c.received_at >= start,
             labels.c.received_at < end,
-            prediction_log.c.model_version == model_version,
-            prediction_log.c.status == "ok",
-            prediction_log.c.confidence.is_not(None),
-            prediction_log.c.quarantine.is_(None),
+            log.model_version == model_version,
+            log.status == "ok",
+            log.confidence.is_not(None),
+            log.quarantine.is_(None),
         )
-        .order_by(labels.c.received_at.desc(), labels.c.request_id)
+        .order_by(labels.c.received_at.desc(), labels.c.request_id.desc())
         .limit(limit)
-    ).all()
+    ).all()[::-1]
+    since = rows[0].received_at if len(rows) == limit else start
+    label, predicted = (np.array([getattr(row, name) for row in rows], np.str_) for name in ("label", "prediction"))
     return Labelled(
         # Stored in single precision: a confidence of 1 may come back a hair above it.
         np.clip(np.array([row.confidence for row in rows], np.float64), 0.0, 1.0),
-        np.array([row.correct for row in rows], np.bool_),
+        np.asarray(predicted == label, np.bool_),
         np.array([row.route for row in rows], np.str_),
+        predicted=predicted,
+        label=label,
+        source=np.array([row.source for row in rows], np.str_),
+        verdict=np.array([row.verdict for row in rows], np.str_),
+        sampling=np.array([row.sampling_probability for row in rows], np.float64),
+        probabilities=_probabilities([row.probabilities for row in rows]),
+        answered=answered(connection, model_version, start=since, end=end),
     )
+
+
+def answered(connection: Connection, model_version: str, *, start: datetime, end: datetime) -> int:
+    """How many requests produced in [start, end) a version answered, by the counts of its summaries."""
+    counted = func.sum(summaries.c.counts["rows"].as_integer())
+    query = select(func.coalesce(counted, 0)).where(
+        summaries.c.slot_start >= start,
+        summaries.c.slot_start < end,
+        summaries.c.model_version == model_version,
+        summaries.c.modality == FUSED,
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _probabilities(rows: Sequence[Sequence[float] | None]) -> NDArray[np.float64] | None:
+    """(N, classes), or None where some row has none or another number of classes."""
+    if not rows or len({-1 if row is None else len(row) for row in rows}) > 1 or rows[0] is None:
+        return None
+    return np.array(rows, np.float64)
 
 
 def count_by_class(

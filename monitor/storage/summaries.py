@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import BigInteger, Connection, cast, func, select
 
 from migrations.schema import bins
 from migrations.schema.summaries import summaries
@@ -54,6 +54,20 @@ def counts_of_all_versions(connection: Connection, window: Window, modalities: I
     for modality, counts in rows:
         totals[modality].update(counts)
     return {modality: Summary(modality, dict(totals[modality])) for modality in modalities}
+
+
+def written(connection: Connection, start: datetime, end: datetime) -> dict[datetime, tuple[int, int]]:
+    """How often each slot of the time was written to, in two numbers that any later write changes.
+
+    Rows of the slot, and the sum of their write times in milliseconds: no clock is compared with another.
+    """
+    milliseconds = cast(func.extract("epoch", summaries.c.updated_at) * 1000, BigInteger)
+    rows = connection.execute(
+        select(summaries.c.slot_start, func.count(), cast(func.sum(milliseconds), BigInteger))
+        .where(summaries.c.slot_start >= start, summaries.c.slot_start < end)
+        .group_by(summaries.c.slot_start)
+    )
+    return {slot: (rows_of_slot, total) for slot, rows_of_slot, total in rows}
 
 
 def last_written(connection: Connection) -> datetime | None:

@@ -23,6 +23,9 @@ from monitor.storage import alerts, baselines, findings, gaps, labels, models, s
 from monitor.storage.models import ModelVersion
 from monitor.tasks import watches
 from monitor.tasks.alerting import Alerting, Judged
+from monitor.tasks.attribute import attribute
+from monitor.tasks.late import INPUTS, Late, inputs, late
+from monitor.tasks.sequential import Sequential
 from monitor.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
@@ -36,8 +39,8 @@ class Windows:
 
     A window of length `window` ends at every multiple of `hop` and is judged `grace` after its end; availability looks
     back over `availability`, labels over the newest `label_limit` of those received within `labels`. After an absence
-    at most the newest `catch_up` windows are judged. A stream without rows for `silence` is silent. An alert of an
-    offset gap stays for `window`.
+    at most the newest `catch_up` windows are judged. Windows whose data came late are judged again within `late`. A
+    stream without rows for `silence` is silent. An alert of an offset gap stays for `window`.
     """
 
     hop: timedelta
@@ -48,6 +51,7 @@ class Windows:
     silence: timedelta
     catch_up: int
     label_limit: int
+    late: timedelta
 
 
 class Detect:
@@ -61,6 +65,7 @@ class Detect:
         detectors: Sequence[str],
         options: Mapping[str, Mapping[str, Any]],
         windows: Windows,
+        sequential: Sequential,
         routes: Mapping[str, tuple[str, ...]],
         links: Links,
         metrics: Metrics,
@@ -71,6 +76,7 @@ class Detect:
         self._detectors = tuple(detectors)
         self._options = options
         self._windows = windows
+        self._sequential = sequential
         self._alerting = Alerting(model, routes=routes, links=links, window=windows.window, hop=windows.hop)
         self._metrics = metrics
         self._clock = clock
@@ -84,6 +90,8 @@ class Detect:
         try:
             for end in ends:
                 self._judge(end)
+            if ends:
+                self._judge_late(now)
             self._watch(now)
         except NoChampionError as error:
             _log.info("%s", error)
@@ -98,33 +106,55 @@ class Detect:
             last = findings.last(connection, self._model, BASELINE, ALL)
             if last is not None and last[0] >= end:
                 return  # another monitor was faster
-            self._store(connection, found, end)
+            found = self._sequential.far_only(connection, found)
+            gradual = self._sequential.findings(connection, found, end, self._clock.now())
+            self._store(connection, [*found, *gradual], end)
         self._show(found)
+
+    def _judge_late(self, now: datetime) -> None:
+        """Judge windows again whose data came late. Alerts go by the newest window and do not move by these."""
+        with self._engine.connect() as connection:
+            champion = models.champion(connection, self._model)
+            behind = self._behind(connection, champion, now)
+            again = [(one, self._findings(connection, champion, one.end, again=True)) for one in behind]
+        if not again:
+            return
+        with self._engine.begin() as connection:
+            findings.lock(connection, self._model)
+            if self._behind(connection, champion, now) == behind:  # else another monitor was faster
+                for one, found in again:
+                    findings.store(connection, self._model, found, one.revision)
+
+    def _behind(self, connection: Connection, champion: ModelVersion, now: datetime) -> list[Late]:
+        return late(
+            connection,
+            self._model,
+            version=champion.version,
+            baseline_id=baselines.chosen(connection, champion.version),
+            now=now,
+            look_back=self._windows.late,
+        )
 
     def _store(self, connection: Connection, found: Sequence[Finding], at: datetime) -> None:
         ids = findings.store(connection, self._model, found)
         judged = [Judged(finding_id, finding) for finding_id, finding in zip(ids, found, strict=True)]
         self._alerting.apply(connection, judged, at, self._clock.now())
 
-    def _findings(self, connection: Connection, champion: ModelVersion, end: datetime) -> list[Finding]:
+    def _findings(
+        self, connection: Connection, champion: ModelVersion, end: datetime, *, again: bool = False
+    ) -> list[Finding]:
         """All findings of the windows that end then. The last one says whether there is a baseline to compare with."""
         window = Window(end - self._windows.window, end)
+        written = inputs(connection, window)
         lately = Window(end - self._windows.availability, end)
         expected = champion.modalities
         reference = baselines.of_version(connection, champion.version)
         problem = None if reference else f"{champion.version} brought no baseline."
         counts = Evidence(summaries.counts_of_all_versions(connection, lately, expected))
         found = self._run((AVAILABILITY,), reference, counts, lately, champion)
-        labelled_window = Window(end - self._windows.labels, end)
-        labelled = labels.labelled(
-            connection,
-            champion.version,
-            start=labelled_window.start,
-            end=end,
-            limit=self._windows.label_limit,
-        )
         by_labels = [name for name in self._detectors if catalogue()[name].takes is Takes.LABELS]
-        found += self._run(by_labels, reference, Evidence({}, labelled), labelled_window, champion)
+        if not again:
+            found += self._by_labels(connection, by_labels, reference, end, champion)
         others = [name for name in self._detectors if name not in (*by_labels, AVAILABILITY)]
         try:
             evidence = Evidence(summaries.of_version(connection, window, champion.version, (*expected, FUSED)))
@@ -135,7 +165,30 @@ class Detect:
                 found += self._run((name,), reference, evidence, window, champion)
             except IncomparableError as error:  # it must not keep the other detectors from judging
                 problem = str(error)
-        return [*found, self._about_baseline(problem, window, champion, reference)]
+        found = attribute(
+            connection,
+            found,
+            model=self._model,
+            version=champion.version,
+            window=window,
+            reference=reference,
+            evidence=evidence,
+        )
+        return [*found, self._about_baseline(problem, window, champion, reference, written)]
+
+    def _by_labels(
+        self,
+        connection: Connection,
+        names: Sequence[str],
+        reference: Reference | None,
+        end: datetime,
+        champion: ModelVersion,
+    ) -> list[Finding]:
+        window = Window(end - self._windows.labels, end)
+        labelled = labels.labelled(
+            connection, champion.version, start=window.start, end=end, limit=self._windows.label_limit
+        )
+        return self._run(names, reference, Evidence({}, labelled), window, champion)
 
     def _run(
         self,
@@ -156,12 +209,25 @@ class Detect:
         )
 
     def _about_baseline(
-        self, problem: str | None, window: Window, champion: ModelVersion, reference: Reference | None
+        self,
+        problem: str | None,
+        window: Window,
+        champion: ModelVersion,
+        reference: Reference | None,
+        written: Sequence[int],
     ) -> Finding:
         verdict = Verdict.NO_BASELINE if problem else Verdict.OK
         explanation = problem or f"{champion.version} is compared with its own baseline."
         baseline_id = None if reference is None else reference.baseline_id
-        return watches.plain(BASELINE, window, verdict, champion.version, explanation, baseline_id=baseline_id)
+        return watches.plain(
+            BASELINE,
+            window,
+            verdict,
+            champion.version,
+            explanation,
+            baseline_id=baseline_id,
+            details={INPUTS: list(written)},
+        )
 
     def _watch(self, now: datetime) -> None:
         """By wall clock: silence, and messages that were lost or a log that was reset."""

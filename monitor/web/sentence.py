@@ -11,7 +11,11 @@ from monitor.web.words import clock_time, count, detector, listed, modality, sha
 # The monitor counts as asleep when so many hops have passed since a window that it should have judged.
 MISSED_HOPS = 3
 # These take labels. Without labels they have no data, which is how most models live and not a fault.
-BY_LABELS = frozenset({"accuracy", "calibration"})
+BY_LABELS = frozenset({"accuracy", "calibration", "false_positives", "label_prior", "review_rate"})
+# These compare with the baseline's labels, which a baseline made from traffic does not have.
+BY_LABELS_OF_BASELINE = frozenset({"estimated_accuracy", "label_prior"})
+# These learn for a week what is usual before they judge.
+GRADUAL_CHANGE = frozenset({"sequential", "sequential_page"})
 
 
 def describe(facts: Facts) -> Sentence:
@@ -120,6 +124,11 @@ def _agreement(alert: AlertView, facts: Facts) -> str:
     return f"Modalities contradict each other more than they should {_since(alert, facts)}."
 
 
+def _gradual(alert: AlertView, facts: Facts) -> str:
+    found = clock_time(alert.since, facts.now)
+    return f"{modality(alert.modality)} has changed by little for long, as was found at {found}."
+
+
 def _calibration(alert: AlertView, facts: Facts) -> str:
     return f"Confidence no longer matches how often answers are right {_since(alert, facts)}."
 
@@ -157,6 +166,7 @@ _PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
     "pairing": _pairing,
     "class_drift": _class_mix,
     "agreement": _agreement,
+    "sequential": _gradual,
     "calibration": _calibration,
     "accuracy": _accuracy,
     "silence": _silence,
@@ -197,7 +207,13 @@ def _unjudged(facts: Facts) -> Sentence | None:
 
 
 def _lacks_labels(check: FindingView) -> bool:
+    if check.verdict == "no_baseline":
+        return check.detector in BY_LABELS_OF_BASELINE
     return check.detector in BY_LABELS and check.verdict == "no_data"
+
+
+def _learns(check: FindingView) -> bool:
+    return check.detector in GRADUAL_CHANGE and check.verdict == "insufficient"
 
 
 def _checks(found: list[FindingView]) -> str:
@@ -210,11 +226,13 @@ def _checks(found: list[FindingView]) -> str:
 def _well(facts: Facts) -> Sentence:
     rate = facts.traffic.per_second
     shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
-    weak = sum(check.verdict == "insufficient" for check in facts.checks)
+    learning = sum(_learns(check) for check in facts.checks)
+    weak = sum(check.verdict == "insufficient" for check in facts.checks) - learning
     unlabelled = sum(_lacks_labels(check) for check in facts.checks)
-    judged = len(facts.checks) - weak - unlabelled
+    judged = len(facts.checks) - weak - unlabelled - learning
     doubt = f" {weak} could not be judged for want of data." if weak else ""
     doubt += " No labels came lately, so how often answers are right is not known." if unlabelled else ""
+    doubt += " Gradual change is not judged before its calibration is over." if learning else ""
     start = "All is well" if judged else "Nothing looks wrong, but nothing could be judged yet"
     checks = f"{judged} check{'s' if judged != 1 else ''} ok"
     text = f"{start}: {shown} requests/s, no alert firing, {checks}.{doubt}{_retraining(facts)}"

@@ -59,11 +59,17 @@ DETECTORS = {
     "agreement": Detector("Agreement", "share in which all heads agree", "share"),
     "calibration": Detector("Calibration", "expected calibration error", "share"),
     "accuracy": Detector("Accuracy", "share of labelled answers that are right", "share"),
+    "estimated_accuracy": Detector("Estimated accuracy", "share right, judged by confidence alone", "share"),
+    "label_prior": Detector("Label mix", "KL divergence of the labels in nats"),
+    "review_rate": Detector("Review rate", "share of requests that people reviewed", "share"),
+    "false_positives": Detector("False positives", "macro false-positive rate", "share"),
     "silence": Detector("Stream", "seconds since the last row"),
     "messages_lost": Detector("Lost messages", "messages that left the log unread"),
     "log_reset": Detector("Log resets", "partitions whose log starts again"),
     "baseline": Detector("Baseline", "1 where there is one"),
     "quality": Detector("Quality statistics", "largest standardised shift"),
+    "sequential": Detector("Gradual change", "evidence that something has changed for good"),
+    "sequential_page": Detector("Gradual outage", "evidence that something is missing more often"),
 }
 MODALITIES = {"all": "The stream", "fused": "Fused", "image+text": "Image and text"}
 DEAD_LETTER_HINT = "the original bytes and headers are in the dead-letter topic"

@@ -113,6 +113,17 @@ def test_a_new_camera_is_one_ticket_that_names_image_and_what_moved(story: Story
     assert {row.inhibited_by for row in story.stage.alerts() if row.modality == "fused"} == {"EmbeddingDrift(image)"}
 
 
+def test_a_drift_that_changes_no_answer_is_a_note_and_no_alert(story: Story) -> None:
+    story.play(60, NORMAL)
+    story.play(60, Traffic(text_shift=1.0))
+    assert story.heard == []
+    assert story.stage.verdicts("embedding_mmd", "text")[-1] == "drift"
+    told = "SELECT explanation FROM findings WHERE modality = 'text' AND verdict = 'drift' ORDER BY finding_id DESC"
+    assert "this is a note and no alert" in story.stage.scalar(told)
+    since = "SELECT count(DISTINCT details->>'since') FROM findings WHERE modality = 'text' AND verdict = 'drift'"
+    assert story.stage.scalar(since) == 1, "one run of drift has one beginning"
+
+
 def test_broken_pairing_is_told_as_that_while_the_marginals_stay_ok(story: Story) -> None:
     story.play(60, NORMAL)
     story.play(60, Traffic(pairing=-1.0, fused_shift=1.0))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import pytest
+
 from inference.answers import AnswerWriter, Outgoing
+from inference.errors import Refusal
 from inference.feedback import Label, parse
 from inference.hashing import Hasher
 from inference.record import Header, Record
@@ -110,7 +113,7 @@ def test_a_label_is_read_as_documented() -> None:
         record(
             b'{"schema_version": 1, "request_id": "req-1", "label": "misleading",'
             b' "labelled_at": "2026-02-28T08:00:00+01:00", "source": "human_review",'
-            b' "verdict": "false_positive", "annotator": "ann@example.org"}'
+            b' "verdict": "false_positive", "annotator": "ann@example.org", "sampling_probability": 0.25}'
         ),
         HASHER,
     )
@@ -122,5 +125,18 @@ def test_a_label_is_read_as_documented() -> None:
         verdict="false_positive",
         annotator_digest=HASHER.digest("ann@example.org"),
         key_id="k1",
+        sampling_probability=0.25,
     )
     assert "ann@example.org" not in repr(label)
+
+
+@pytest.mark.parametrize("probability", ["0", "-0.1", "1.01", "true", '"0.5"', "1e-300", "[0.5]"])
+def test_a_label_with_an_impossible_sampling_probability_is_refused(probability: str) -> None:
+    value = (
+        b'{"schema_version": 1, "request_id": "req-1", "label": "misleading", "source": "ground_truth",'
+        b' "labelled_at": "2026-02-28T08:00:00Z", "sampling_probability": ' + probability.encode() + b"}"
+    )
+    refusal = parse(record(value), HASHER)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "field_invalid"
+    assert "sampling_probability" in refusal.detail

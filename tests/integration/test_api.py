@@ -29,6 +29,7 @@ ENDPOINTS = (
     "traffic",
     "findings",
     "alerts",
+    "promises",
     "jobs",
     "history",
     "calibration",
@@ -123,7 +124,7 @@ def test_overview_tells_champion_alerts_and_job(client: TestClient) -> None:
     assert shown["alerts"][0]["detector"] == "embedding_mmd"
     assert shown["active_job"]["progress"]["step"] == 260
     assert shown["sentence"]["text"].startswith("Image inputs have drifted away from the baseline since 12:13.")
-    assert len(shown["checks"]) == 9
+    assert len(shown["checks"]) == 9 + 2
 
 
 def test_an_outage_is_the_first_thing_said(empty: Engine) -> None:
@@ -226,7 +227,7 @@ def test_pages_follow_on_without_gap_or_overlap(client: TestClient, path: str, k
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == sorted(set(seen), reverse=True)
-    assert len(seen) == {"findings": 119 * 9, "alerts": 5, "jobs": 3}[path]
+    assert len(seen) == {"findings": 119 * 9 + 2, "alerts": 5, "jobs": 3}[path]
 
 
 def test_findings_are_narrowed_and_one_is_shown_whole(client: TestClient, engine: Engine) -> None:
@@ -252,6 +253,33 @@ def test_dead_letters_by_reason(client: TestClient, engine: Engine) -> None:
     assert [(each["error_code"], each["count"]) for each in shown["reasons"]] == expected.most_common()
     assert shown["total"] == expected.total()
     assert get(client, "/v1/dead-letters?minutes=1")["total"] == 0
+
+
+def test_the_promise_stands_beside_what_fired(client: TestClient, engine: Engine) -> None:
+    page, ticket = get(client, "/v1/promises")
+    fired = [row.severity for row in raw(engine, alerts) if row.firing_since is not None]
+    assert (page["severity"], page["allowed"], page["fired"]) == ("page", 1.0, fired.count("page"))
+    assert (page["calibrated"], page["taken"], page["needed"]) == (0, 41, 168)
+    assert (ticket["severity"], ticket["allowed"], ticket["fired"]) == ("ticket", 4.0, fired.count("ticket"))
+    assert (ticket["calibrated"], ticket["series"], ticket["evidence"]) == (9, 9, 31.7)
+    shown = " ".join(client.get("/").text.split())
+    assert "Calibrating: 41 of 168 windows; fixed thresholds serve meanwhile." in shown
+    assert "Promised of gradual change: at most 4 false in 30 days." in shown
+
+
+def test_a_window_judged_again_shows_what_it_says_now(client: TestClient, engine: Engine) -> None:
+    before = get(client, "/v1/overview")["last_evaluated"]
+    wanted = "/v1/series?minutes=60&detector=embedding_mmd&modality=image"
+    (series,) = get(client, wanted)
+    point = next(each for each in series["points"] if each["verdict"] == "drift")
+    with engine.begin() as connection:
+        row = connection.execute(select(findings).where(findings.c.finding_id == point["finding_id"])).mappings().one()
+        again = {name: value for name, value in row.items() if name != "finding_id"}
+        connection.execute(findings.insert().values({**again, "revision": 1, "verdict": "ok", "value": 0.01}))
+    (series,) = get(client, wanted)
+    now = next(each for each in series["points"] if each["at"] == point["at"])
+    assert (now["verdict"], now["value"]) == ("ok", 0.01)
+    assert get(client, "/v1/overview")["last_evaluated"] == before
 
 
 def test_an_empty_database_answers_everywhere(empty: Engine) -> None:

@@ -219,7 +219,7 @@ class Stage:
         with self.engine.begin() as connection:
             connection.execute(
                 insert(prediction_log),
-                [_log_row(f"r{first + i}", now, version, answer, confidence) for i, answer in enumerate(answers)],
+                [log_row(f"r{first + i}", now, version, answer, confidence) for i, answer in enumerate(answers)],
             )
             connection.execute(
                 insert(labels),
@@ -257,7 +257,8 @@ class Stage:
             return connection.scalar(text(query))
 
 
-def _log_row(request_id: str, now: datetime, version: str, answer: str, confidence: float) -> dict[str, Any]:
+def log_row(request_id: str, now: datetime, version: str, answer: str, confidence: float) -> dict[str, Any]:
+    """A row of the prediction log."""
     return {
         "request_id": request_id,
         "logged_at": now,

@@ -103,6 +103,7 @@ def _findings(connection: Connection, outage: bool) -> dict[tuple[str, str], lis
         end = at("11:30") + timedelta(seconds=30 * hop)
         gone = image_gone(end - timedelta(seconds=15), outage)
         rows += [_finding(rng, end, check, gone) for check in _CHECKS]
+    rows += [_gradual(at("12:30"), *watch) for watch in _WATCHES]
     ids = connection.scalars(
         insert(findings).returning(findings.c.finding_id, sort_by_parameter_order=True), rows
     ).all()
@@ -110,6 +111,56 @@ def _findings(connection: Connection, outage: bool) -> dict[tuple[str, str], lis
     for row, finding_id in zip(rows, ids, strict=True):
         series.setdefault((row["detector"], row["modality"]), []).append(finding_id)
     return series
+
+
+# detector, severity, allowed false alarms, metrics followed, windows learnt from, evidence, threshold
+_WATCHES: tuple[tuple[str, str, float, int, int, float, float], ...] = (
+    ("sequential", "ticket", 4.0, 9, 168, 31.7, 10_800.0),
+    ("sequential_page", "page", 1.0, 2, 41, 0.0, 86_400.0),
+)
+
+
+def _gradual(
+    end: datetime,
+    detector: str,
+    severity: str,
+    allowed: float,
+    series: int,
+    taken: int,
+    evidence: float,
+    threshold: float,
+) -> dict[str, Any]:
+    calibrated = series if taken == 168 else 0
+    words = f"{series} metrics are followed for gradual change" if calibrated else f"{taken} of 168 windows are in"
+    return {
+        "model": MODEL,
+        "model_version": VERSION,
+        "detector": detector,
+        "modality": "all",
+        "window_start": end - timedelta(seconds=60),
+        "window_end": end,
+        "verdict": "ok" if calibrated else "insufficient",
+        "value": evidence,
+        "p_value": None,
+        "effect": None,
+        "interval_low": None,
+        "interval_high": None,
+        "threshold": threshold,
+        "n_reference": taken,
+        "n_current": series,
+        "baseline_id": 2,
+        "explanation": words,
+        "details": {
+            "severity": severity,
+            "allowed": allowed,
+            "days": 30,
+            "series": series,
+            "calibrated": calibrated,
+            "taken": taken,
+            "needed": 168,
+            "leading": [],
+        },
+    }
 
 
 def _finding(

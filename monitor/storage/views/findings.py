@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, cast, func, select
+from sqlalchemy import Connection, Integer, Select, cast, exists, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -32,7 +32,12 @@ def newest_checks(connection: Connection, model: str, now: datetime, horizon: ti
 
 def last_evaluated(connection: Connection, model: str) -> datetime | None:
     """The end of the window that the newest finding judged."""
-    newest = select(findings.c.window_end).where(findings.c.model == model).order_by(findings.c.finding_id.desc())
+    # a window judged again, because its data came late, is not the newest one
+    newest = (
+        select(findings.c.window_end)
+        .where(findings.c.model == model, findings.c.revision == 0)
+        .order_by(findings.c.finding_id.desc())
+    )
     return connection.scalar(newest.limit(1))
 
 
@@ -96,6 +101,11 @@ def series(
 def _thinned(model: str, period: Period) -> Select[*tuple[Any, ...]]:
     bucket = _bucket(period)
     worst = func.array_position(func.string_to_array("drift,insufficient,ok,no_baseline,no_data", ","), _VERDICT)
+    later = findings.alias()
+    same = ("window_start", "window_end", "model_version", "detector", "modality")
+    judged_again = exists().where(
+        *(later.c[name] == findings.c[name] for name in same), later.c.revision > findings.c.revision
+    )
     return (
         select(*_SHOWN)
         .ext(distinct_on(findings.c.detector, findings.c.modality, bucket))
@@ -105,6 +115,7 @@ def _thinned(model: str, period: Period) -> Select[*tuple[Any, ...]]:
             findings.c.window_end <= period.end,
             # windows overlap the period only where they start within it or shortly before: narrows the index scan
             findings.c.window_start >= period.start - (period.end - period.start),
+            ~judged_again,
         )
         .order_by(findings.c.detector, findings.c.modality, bucket, worst, findings.c.finding_id.desc())
     )

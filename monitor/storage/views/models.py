@@ -231,6 +231,24 @@ class Calibration(_Read):
     bins: list[ReliabilityBin]
 
 
+class Promise(_Read):
+    """How often an alarm may be false, beside how many there were: alerts of one severity that fired in `days`."""
+
+    severity: Literal["page", "ticket"]
+    days: int
+    allowed: float = Field(description="false alarms in so many days, on average, that gradual change may raise")
+    fired: int = Field(description="alerts of this severity that fired within the days, for whatever reason")
+    gradual: int = Field(description="those of them that gradual change raised, true and false")
+    series: int = Field(description="metrics that are followed")
+    calibrated: int = Field(description="metrics that are judged; the others learn what is usual")
+    taken: int = Field(description="windows learnt from, of the metric that is furthest")
+    needed: int = Field(description="windows that calibration takes; fixed thresholds serve meanwhile")
+    evidence: float | None = Field(description="of a change now")
+    threshold: float | None = Field(description="evidence that an alarm takes")
+    judged_at: datetime
+    text: str
+
+
 class Facts(_Read):
     """All that the page's first sentence is made from."""
 

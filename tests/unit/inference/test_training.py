@@ -13,9 +13,10 @@ import torch
 from inference.models.cross_attention import CrossAttentionFusion
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, collate, split
-from inference.training.evaluate import debiased_ece, evaluate, predict_logits, summarise
+from inference.training.evaluate import evaluate, predict_logits, summarise
 from inference.training.fit import drop_modalities, fit, parameter_groups, rate_factor
 from inference.training.fit_settings import FitSettings
+from migrations.schema.calibration_error import debiased_ece
 from tests.support.tiny_model import random_batch, small_model, small_preprocessor
 
 CPU = torch.device("cpu")

@@ -11,10 +11,10 @@ import pytest
 
 from migrations.schema.bins import Bins, from_rows
 from monitor.detectors import catalogue, evaluate, judge
-from monitor.detectors.base import Takes
+from monitor.detectors.base import Score, Takes
 from monitor.domain.finding import Verdict
 from monitor.domain.window import FUSED, Evidence, IncomparableError, Labelled, Reference, Summary
-from tests.support.streams import WINDOW, answers, baseline, evidence, reference
+from tests.support.streams import CLASSES, WINDOW, answers, baseline, evidence, reference
 
 Known = tuple[Reference, Evidence]
 DETECTORS = sorted(catalogue())
@@ -24,9 +24,27 @@ DETECTORS = sorted(catalogue())
 def known() -> Known:
     rng = np.random.default_rng(11)
     made = baseline(1000, rng)
-    confidence = rng.beta(40, 1.2, 1500)
-    labelled = Labelled(confidence, rng.random(1500) < confidence, np.where(rng.random(1500) < 0.9, "fused", "text"))
-    return reference(made), dataclasses.replace(evidence(made, answers(1000, rng)), labelled=labelled)
+    return reference(made), dataclasses.replace(evidence(made, answers(1000, rng)), labelled=labels(1500, rng))
+
+
+def labels(n: int, rng: np.random.Generator) -> Labelled:
+    """Labels of drift-free answers, everything known of them."""
+    rows = answers(n, rng)
+    names = np.array(CLASSES)
+    rest = (1 - rows.confidence[:, None]) / 2
+    return Labelled(
+        rows.confidence.astype(np.float64),
+        rows.predicted == rows.labels,
+        np.where(rng.random(n) < 0.9, "fused", "fallback:text"),
+        predicted=names[rows.predicted],
+        label=names[rows.labels],
+        source=np.where(rng.random(n) < 0.1, "human_review", "ground_truth"),
+        verdict=np.where(rng.random(n) < 0.05, "correct", ""),
+        sampling=rng.choice([0.2, 0.4], n),
+        probabilities=np.where(np.arange(3) == rows.predicted[:, None], rows.confidence[:, None], rest),
+        answered=4 * n,
+        answers=np.histogram(answers(4 * n, rng).confidence, 50, (0, 1))[0].astype(np.float64),
+    )
 
 
 def modality_of(name: str) -> str:
@@ -39,7 +57,12 @@ def current_of(name: str, seen: Evidence) -> Any:
 
 def first_rows(current: Any, n: int) -> Any:
     if isinstance(current, Labelled):
-        return Labelled(current.confidence[:n], current.correct[:n])
+        of_rows = {
+            field.name: each[:n]
+            for field in dataclasses.fields(current)
+            if field.name != "answers" and isinstance(each := getattr(current, field.name), np.ndarray)
+        }
+        return dataclasses.replace(current, **of_rows, answered=n)
     columns = {name: sums[:n] / current.bins.count[:n, None] for name, sums in current.bins.columns.items()}
     counts = {"present": n} if current.modality != FUSED else {"rows": n, "fused": n}
     return dataclasses.replace(
@@ -49,7 +72,8 @@ def first_rows(current: Any, n: int) -> Any:
 
 def test_the_catalogue_holds_what_rules_and_pages_name() -> None:
     assert {
-        "accuracy", "agreement", "availability", "calibration", "class_drift", "embedding_mmd", "pairing", "quality"
+        "accuracy", "agreement", "availability", "calibration", "class_drift", "embedding_mmd", "estimated_accuracy",
+        "false_positives", "label_prior", "pairing", "quality", "review_rate",
     } <= set(DETECTORS)  # fmt: skip
 
 
@@ -65,6 +89,14 @@ def test_names_options_and_words(name: str) -> None:
         detector.options(no_such_parameter=1)
 
 
+def assert_storable(score: Score) -> None:
+    json.dumps(dict(score.details), allow_nan=False)
+    numbers = [score.value, score.p_value, score.effect, score.threshold, *(score.interval or ())]
+    assert all(np.isfinite(number) for number in numbers if number is not None)
+    # the database's driver writes no number of NumPy
+    assert {type(number) for number in numbers if number is not None} <= {float}
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_drift_free_rows_are_ok_and_the_score_is_complete(name: str, known: Known) -> None:
     score = judge(catalogue()[name], modality_of(name), known[0], current_of(name, known[1]))
@@ -72,9 +104,7 @@ def test_drift_free_rows_are_ok_and_the_score_is_complete(name: str, known: Know
     assert score.value is not None
     assert score.n_current >= 1000
     assert score.explanation.endswith(".")
-    json.dumps(dict(score.details), allow_nan=False)
-    numbers = [score.value, score.p_value, score.effect, score.threshold, *(score.interval or ())]
-    assert all(np.isfinite(number) for number in numbers if number is not None)
+    assert_storable(score)
     if score.interval is not None:
         assert score.interval[0] <= score.value <= score.interval[1]
 
@@ -97,6 +127,7 @@ def test_a_handful_of_rows_is_insufficient_and_says_so(name: str, n: int, known:
     score = judge(catalogue()[name], modality_of(name), known[0], first_rows(current_of(name, known[1]), n))
     assert score.verdict is Verdict.INSUFFICIENT
     assert "too few" in score.explanation or "no more than" in score.explanation
+    assert_storable(score)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
