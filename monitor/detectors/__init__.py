@@ -1,6 +1,5 @@
 """Detectors: pure functions of summaries and arrays. One file each; see `base` for what they have in common."""
 
-from monitor.detectors._within import within_classes
 from monitor.detectors.base import Detector, Score, catalogue, evaluate, judge
 
-__all__ = ["Detector", "Score", "catalogue", "evaluate", "judge", "within_classes"]
+__all__ = ["Detector", "Score", "catalogue", "evaluate", "judge"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from monitor.detectors import within_classes
+from monitor.detectors._within import within_classes
 from monitor.domain.attribution import MARGINAL, Source, attributed
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.window import FUSED, Evidence, Reference, Window

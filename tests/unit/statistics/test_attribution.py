@@ -10,7 +10,7 @@ import pytest
 
 from migrations.schema.bins import from_rows
 from monitor.alerts.rules import RULES
-from monitor.detectors import within_classes
+from monitor.detectors._within import within_classes
 from monitor.domain.alert import Signal
 from monitor.domain.attribution import Before, Source, attributed, harmless
 from monitor.domain.finding import Finding, Verdict
