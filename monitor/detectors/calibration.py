@@ -28,12 +28,14 @@ class, a temperature re-fit (`_temperature.proposal`) and how the labels were ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from migrations.schema.calibration_error import Groups, absolute_gaps, debiased, equal_mass
 from monitor.detectors._calibrated import Tested, gap_z, joint_test, smallest_gap, spiegelhalter_z
@@ -80,7 +82,11 @@ def bootstrap_interval(groups: Groups, *, level: float, resamples: int, seed: in
     errors = debiased(Groups(groups.confidence, drawn, groups.weight, groups.rows))
     true = float((groups.weight * np.abs(world - groups.confidence)).sum())
     low, high = np.quantile(errors - true, [(1 - level) / 2, (1 + level) / 2])
-    return max(0.0, min(found, found - float(high))), min(1.0, max(found, found - float(low)))
+    # the error is at least the overall gap, so that it can be as large as that can
+    gap = abs(float((groups.weight * (groups.accuracy - groups.confidence)).sum()))
+    spread = math.sqrt(float((groups.weight**2 * world * (1 - world) / groups.rows).sum()))
+    reach = gap + float(norm.ppf((1 + level) / 2)) * spread
+    return max(0.0, min(found, found - float(high))), min(1.0, max(found, found - float(low), reach))
 
 
 def run(context: Context, current: Labelled, options: Options) -> Score:
