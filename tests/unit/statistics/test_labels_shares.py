@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -380,6 +382,20 @@ def test_one_class_alone_tells_of_no_false_positive() -> None:
     same = np.full(300, "a")
     rows = Labelled(np.full(300, 0.9), np.ones(300, np.bool_), predicted=same, label=same)
     assert judged("false_positives", rows, None).verdict is Verdict.INSUFFICIENT
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "migrations.schema.calibration_error",
+        *(f"monitor.detectors.{name}" for name in ("accuracy", "calibration", "estimated_accuracy")),
+        *(f"monitor.detectors.{name}" for name in ("false_positives", "label_prior", "review_rate")),
+    ],
+)
+def test_the_examples_run(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_impossible_sampling_probabilities_are_refused() -> None:
