@@ -10,9 +10,9 @@ Assumes independent labelled answers. The test holds however requests were chose
 the answer was right played no part; the error is weighted by inverse sampling probability where that is known.
 
 Interval: reverse-percentile bootstrap, of a world whose gaps are those seen, with the debiased error compared with
-that world's own error. Measured (`tests/bench/bench_calibration.py`, nominal 90%): 80-97% from 500 labels on where the
-true error is above 2 points, least where it is one to two times its own standard error; 73-90% at 200. It falls short
-there because the bias of the error depends on the true gaps, which the bootstrap's world exaggerates by their noise.
+that world's own error; it reaches at least as high as the overall gap's interval does, which the error cannot be
+below. Measured (`tests/bench/bench_calibration.py`): nominal 90% intervals hold a true error of 3-10 points in 86-94%
+of trials, at 200 to 5000 labels.
 
 Details: MCE (the largest debiased gap of a group), Brier score, both z, the same by presence pattern and by predicted
 class, a temperature re-fit (`_temperature.proposal`) and how the labels were chosen.
@@ -28,12 +28,14 @@ class, a temperature re-fit (`_temperature.proposal`) and how the labels were ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from migrations.schema.calibration_error import Groups, absolute_gaps, debiased, equal_mass
 from monitor.detectors._calibrated import Tested, gap_z, joint_test, smallest_gap, spiegelhalter_z
@@ -80,7 +82,11 @@ def bootstrap_interval(groups: Groups, *, level: float, resamples: int, seed: in
     errors = debiased(Groups(groups.confidence, drawn, groups.weight, groups.rows))
     true = float((groups.weight * np.abs(world - groups.confidence)).sum())
     low, high = np.quantile(errors - true, [(1 - level) / 2, (1 + level) / 2])
-    return max(0.0, min(found, found - float(high))), min(1.0, max(found, found - float(low)))
+    # the error is at least the overall gap, so that it can be as large as that can
+    gap = abs(float((groups.weight * (groups.accuracy - groups.confidence)).sum()))
+    spread = math.sqrt(float((groups.weight**2 * world * (1 - world) / groups.rows).sum()))
+    reach = gap + float(norm.ppf((1 + level) / 2)) * spread
+    return max(0.0, min(found, found - float(high))), min(1.0, max(found, found - float(low), reach))
 
 
 def run(context: Context, current: Labelled, options: Options) -> Score:

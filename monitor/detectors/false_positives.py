@@ -6,6 +6,16 @@ by the inverse of their sampling probability where it is known. The macro rate i
 the rows that could have been wrong that way, so that its variance is the sum of their squares (Poisson counts).
 A trend; drift only where `target` (of the macro rate) or `worst_target` (of any class) is set and the whole interval
 lies above. What reviewers wrote into a label's `verdict` is counted beside it: correct, false positive, false negative.
+
+Of 150 rows that are not a, 30 are answered a; of 150 that are not b, none is answered b:
+
+>>> import numpy as np
+>>> from monitor.detectors.base import catalogue, judge
+>>> from monitor.domain.window import Labelled
+>>> label, predicted = np.repeat(["a", "b"], 150), np.repeat(["a", "b"], [180, 120])
+>>> labels = Labelled(np.full(300, 0.9), label == predicted, predicted=predicted, label=label)
+>>> round(judge(catalogue()["false_positives"], "fused", None, labels).value, 3)
+0.1
 """
 
 from __future__ import annotations

@@ -9,6 +9,15 @@ each class is answered as well as in the baseline: Σ(k_c - n_c a_c) / √Σ n_c
 class being answered worse.
 Drift says that the mix moved; no alert comes of it by default. Assumes labels are a fair sample given their sampling
 probabilities: a labelling queue that prefers one class looks like a shift.
+
+>>> import numpy as np
+>>> from monitor.detectors.base import catalogue, judge
+>>> from monitor.domain.window import Labelled, Reference
+>>> known = Reference(1, "1", {}, ("a", "b"), labelled=1000, class_prior=(0.5, 0.5), class_accuracy=(0.9, 0.9))
+>>> label = np.array(["a"] * 9 + ["b"])[np.arange(500) % 10]
+>>> labels = Labelled(np.full(500, 0.9), np.arange(500) % 100 >= 10, predicted=label, label=label)
+>>> judge(catalogue()["label_prior"], "fused", known, labels).verdict.value
+'drift'
 """
 
 from __future__ import annotations

@@ -5,6 +5,14 @@ Value: labels of source `human_review` over all answers of the time in which the
 reviewed while both flows are steady. A trend; drift only where a `target` (the most that the reviewers can take) is set
 and the whole interval lies above it. Every distinct request counts once: of its labels one is kept, so that a review
 that ground truth replaced no longer counts.
+
+>>> import numpy as np
+>>> from monitor.detectors.base import catalogue, judge
+>>> from monitor.domain.window import Labelled
+>>> sources = np.array(["human_review"] * 6 + ["user"] * 2)
+>>> labels = Labelled(np.full(8, 0.9), np.ones(8, bool), source=sources, answered=200)
+>>> judge(catalogue()["review_rate"], "fused", None, labels).value
+0.03
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, case, func, select
 
+from migrations.schema import bins as schema_bins
 from migrations.schema.prediction_log import labels, prediction_log
 from migrations.schema.summaries import summaries
 from monitor.domain.window import FUSED, Labelled
 
 MOST_CLASSES = 32  # probabilities of so many classes are read
+MOST_SUMMARIES = 120  # a few megabytes
 
 
 def labelled(connection: Connection, model_version: str, *, start: datetime, end: datetime, limit: int) -> Labelled:
@@ -62,6 +64,7 @@ def labelled(connection: Connection, model_version: str, *, start: datetime, end
         sampling=np.array([row.sampling_probability for row in rows], np.float64),
         probabilities=_probabilities([row.probabilities for row in rows]),
         answered=answered(connection, model_version, start=since, end=end),
+        answers=confidences(connection, model_version, start=since, end=end),
     )
 
 
@@ -75,6 +78,43 @@ def answered(connection: Connection, model_version: str, *, start: datetime, end
         summaries.c.modality == FUSED,
     )
     return int(connection.execute(query).scalar_one())
+
+
+def confidences(
+    connection: Connection, model_version: str, *, start: datetime, end: datetime
+) -> NDArray[np.float64] | None:
+    """A version's answers with every modality by confidence, in equal bins of [0, 1]; None where none are known.
+
+    Of more than `MOST_SUMMARIES` summaries every so-manieth is read, spread evenly over the time.
+    """
+    places = summaries.c.slot_start, summaries.c.topic, summaries.c.partition, summaries.c.first_offset
+    numbered = (
+        select(
+            summaries.c.bins,
+            func.row_number().over(order_by=places).label("number"),
+            func.count().over().label("all"),
+        )
+        .where(
+            summaries.c.slot_start >= start,
+            summaries.c.slot_start < end,
+            summaries.c.model_version == model_version,
+            summaries.c.modality == FUSED,
+        )
+        .subquery()
+    )
+    step = (numbered.c.all + MOST_SUMMARIES - 1) // MOST_SUMMARIES
+    total: NDArray[np.float64] | None = None
+    for payload in connection.scalars(select(numbered.c.bins).where(numbered.c.number % step == 0)):
+        try:
+            found = schema_bins.load(payload)
+        except schema_bins.BinsError:
+            continue  # whoever judges the window itself says so
+        if "confidence" in found.columns:
+            part = found.total("confidence")
+            if total is not None and len(total) != len(part):
+                return None
+            total = part if total is None else total + part
+    return total
 
 
 def _probabilities(rows: Sequence[Sequence[float] | None]) -> NDArray[np.float64] | None:

@@ -34,9 +34,16 @@ def change(stage: Stage, number: int, **values: Any) -> None:
 
 
 def count_answers(
-    stage: Stage, rows: int, *, before: float = 0.0, version: str = "v1", modality: str = "fused"
+    stage: Stage,
+    rows: int,
+    *,
+    before: float = 0.0,
+    version: str = "v1",
+    modality: str = "fused",
+    confidence: float | None = None,
 ) -> None:
-    """A slot that says that so many requests were answered, some seconds before now."""
+    """A slot that says that so many requests were answered, some seconds before now, and how sure they were."""
+    one_hot = np.eye(50)[np.full(rows, int(50 * (confidence or 0)))]
     with stage.engine.begin() as connection:
         connection.execute(
             insert(summaries).values(
@@ -50,7 +57,7 @@ def count_answers(
                 worker_id="w",
                 encoder_fingerprint="e1",
                 counts={"rows": rows, "fused": rows},
-                bins=bins.dump(bins.EMPTY),
+                bins=bins.dump(bins.EMPTY if confidence is None else bins.from_rows({"confidence": one_hot}, 8)),
                 updated_at=stage.clock.now(),
             )
         )
@@ -78,7 +85,7 @@ def test_every_field_of_a_label_and_its_answer_arrives(stage: Stage) -> None:
     assert set(found.predicted.tolist()) <= set(CLASSES)
 
 
-def test_two_queries_however_many_labels_and_never_more_rows_than_the_limit(stage: Stage) -> None:
+def test_three_queries_however_many_labels_and_never_more_rows_than_the_limit(stage: Stage) -> None:
     stage.register("v1")
     for _ in range(4):
         stage.label(50, right=0.9)
@@ -87,7 +94,7 @@ def test_two_queries_however_many_labels_and_never_more_rows_than_the_limit(stag
     event.listen(stage.engine, "before_cursor_execute", lambda *each: statements.append(each[2]))
     found = read(stage, limit=120)
     assert len(found.correct) == 120
-    assert len([each for each in statements if each.lstrip().upper().startswith("SELECT")]) == 2
+    assert len([each for each in statements if each.lstrip().upper().startswith("SELECT")]) == 3
 
 
 def test_answers_are_counted_over_the_time_of_the_labels_taken(stage: Stage) -> None:
@@ -108,6 +115,34 @@ def test_without_labels_there_is_nothing_to_judge_but_answers_are_counted(stage:
     count_answers(stage, 400)
     found = read(stage)
     assert (len(found.correct), found.probabilities, found.answered) == (0, None, 400)
+
+
+def test_confidences_of_all_answers_come_from_a_bounded_number_of_summaries(stage: Stage, monkeypatch: Any) -> None:
+    stage.register("v1")
+    stage.label(2, right=1.0)
+    count_answers(stage, 7)  # without confidences
+    assert read(stage).answers is None
+    for number in range(1, 8):
+        count_answers(stage, 16, before=number, confidence=0.01 + number / 10)
+    count_answers(stage, 16, before=9, version="v0", confidence=0.99)
+    everything = read(stage).answers
+    assert everything is not None
+    assert everything.sum() == 7 * 16
+    assert np.flatnonzero(everything).tolist() == [5, 10, 15, 20, 25, 30, 35]
+    monkeypatch.setattr(storage, "MOST_SUMMARIES", 3)
+    some = read(stage).answers
+    assert some is not None
+    assert 0 < np.count_nonzero(some) <= 3
+
+
+def test_a_summary_that_cannot_be_read_takes_no_labels_away(stage: Stage) -> None:
+    stage.register("v1")
+    stage.label(2, right=1.0)
+    count_answers(stage, 16, confidence=0.5)
+    with stage.engine.begin() as connection:
+        connection.execute(update(summaries).values(bins=b"junk"))
+    found = read(stage)
+    assert (len(found.correct), found.answers) == (2, None)
 
 
 def test_probabilities_of_many_classes_stay_in_the_database(stage: Stage) -> None:
