@@ -11,7 +11,7 @@ the answer was right played no part; the error is weighted by inverse sampling p
 
 Interval: reverse-percentile bootstrap, of a world whose gaps are those seen, with the debiased error compared with
 that world's own error; it reaches at least as high as the overall gap's interval does, which the error cannot be
-below. Measured (`tests/bench/bench_calibration.py`): nominal 90% intervals hold a true error of 3-10 points in 86-94%
+below. Measured (`tests/bench/bench_calibration.py`): nominal 90% intervals hold a true error of 3-10 points in 86-95%
 of trials, at 200 to 5000 labels.
 
 Details: MCE (the largest debiased gap of a group), Brier score, both z, the same by presence pattern and by predicted

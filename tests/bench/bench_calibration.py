@@ -209,7 +209,7 @@ def summarised(confidence: Array) -> Summary:
 
 
 def run() -> dict[str, Any]:
-    """All of it; two minutes on one core."""
+    """All of it; about five minutes on one core."""
     return {
         "calibrated": calibrated(),
         "miscalibrated": miscalibrated(),
