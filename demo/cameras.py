@@ -29,9 +29,13 @@ def unchanged(picture: Picture, rng: np.random.Generator) -> Picture:  # noqa: A
     return picture
 
 
-def blurred(picture: Picture, rng: np.random.Generator) -> Picture:  # noqa: ARG001
-    """Out of focus: Gaussian blur of two pixels."""
-    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(2.0)))
+def out_of_focus(sigma: float) -> Camera:
+    """Gaussian blur of `sigma` pixels."""
+
+    def shoot(picture: Picture, rng: np.random.Generator) -> Picture:  # noqa: ARG001
+        return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(sigma)))
+
+    return shoot
 
 
 def compressed(picture: Picture, rng: np.random.Generator) -> Picture:  # noqa: ARG001
@@ -68,7 +72,7 @@ CAMERAS: dict[str, Camera] = {
     "new": NEW_CAMERA,
     "noisy": gain_and_noise(1.0, 0.15),
     "dark": gain_and_noise(0.3, 0.0),
-    "blurred": blurred,
+    "blurred": out_of_focus(2.0),
     "compressed": compressed,
     "greyscale": greyscale,
     "channels swapped": channels_swapped,
