@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import json
 import logging
 import signal
 import threading
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from migrations.connect import SchemaTooOldError, require_revision
 from migrations.settings import SettingsError
-from monitor import telemetry, wiring
+from monitor import comparison, telemetry, wiring
 from monitor.errors import MonitorError
 from monitor.settings import MonitorSettings
 from monitor.storage import alerts, jobs
@@ -127,6 +129,30 @@ def jobs_retrain(reason: Annotated[str, typer.Option(help="why; kept in the audi
     with closing(wiring.Monitor(_settings())) as monitor:
         job_id = monitor.retrain.request(reason, actor=getpass.getuser())
     console.print(f"job {job_id} is queued")
+
+
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(help="rows to compare with: .npy, or .npz with image and text")],
+    current: Annotated[Path, typer.Argument(help="rows to judge, in the same form")],
+    detector: Annotated[str, typer.Option(help="a detector's name")] = "embedding_mmd",
+    option: Annotated[list[str] | None, typer.Option(help="a detector's option, key=value; may be repeated")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compare two files of rows by one detector. Needs no settings and no database."""
+    try:
+        score = comparison.compare_files(detector, reference, current, option or ())
+    except ValueError as error:
+        complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    told = comparison.as_fields(detector, score)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, allow_nan=False))
+        return
+    table = Table("what", detector, show_header=True)
+    for name, value in told.items():
+        table.add_row(name, json.dumps(value) if isinstance(value, dict | list) else str(value))
+    console.print(table)
 
 
 def main() -> None:
