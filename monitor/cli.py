@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import getpass
+import json
 import logging
 import signal
 import threading
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from migrations.connect import SchemaTooOldError, require_revision
-from migrations.settings import SettingsError
-from monitor import telemetry, wiring
+from monitor import cli_baselines, comparison, telemetry, wiring
 from monitor.errors import MonitorError
-from monitor.settings import MonitorSettings
 from monitor.storage import alerts, jobs
+from monitor.terminal import EXIT_SETTINGS, complaints, console, read_settings
 
-EXIT_SETTINGS = 2
 EXIT_FAILED = 1
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watches a fusion model: drift, alerts, retraining.")
@@ -29,26 +28,13 @@ alerts_app = typer.Typer(no_args_is_help=True, help="Alerts.")
 jobs_app = typer.Typer(no_args_is_help=True, help="Retrain jobs.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(jobs_app, name="jobs")
-
-console = Console()
-complaints = Console(stderr=True)
-
-
-def _settings() -> MonitorSettings:
-    try:
-        settings = MonitorSettings.from_environment()
-    except SettingsError as error:
-        complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(EXIT_SETTINGS) from None
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every address, and addresses can hold tokens
-    return settings
+app.add_typer(cli_baselines.app, name="baseline")
 
 
 @app.command()
 def run() -> None:
     """Run the monitor until SIGTERM or Ctrl-C: detect, alert, notify, retrain. Several may run; one leads."""
-    settings = _settings()
+    settings = read_settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -64,7 +50,7 @@ def api() -> None:
     """Serve the API and the status page."""
     import uvicorn  # here, as `run` needs no web server
 
-    settings = _settings()
+    settings = read_settings()
     engine = wiring.connect_engine(settings, "fusionwatch-api")
     require_revision(engine)
     try:
@@ -82,7 +68,7 @@ def api() -> None:
 @app.command("check-settings")
 def check_settings() -> None:
     """Check every setting and show what holds, secrets hidden."""
-    settings = _settings()
+    settings = read_settings()
     table = Table("key", "value", show_header=True)
     for name in type(settings).model_fields:
         table.add_row(name, str(getattr(settings, name)))
@@ -92,7 +78,7 @@ def check_settings() -> None:
 @alerts_app.command("list")
 def alerts_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most so many")] = 20) -> None:
     """Open and recent alerts, newest first."""
-    settings = _settings()
+    settings = read_settings()
     table = Table("id", "state", "severity", "alert", "modality", "since", "inhibited by", "summary")
     with closing(wiring.Monitor(settings)) as monitor, monitor.engine.connect() as connection:
         for row in alerts.newest(connection, settings.model, limit):
@@ -112,7 +98,7 @@ def alerts_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at mos
 @jobs_app.command("list")
 def jobs_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most so many")] = 20) -> None:
     """Retrain jobs, newest first."""
-    settings = _settings()
+    settings = read_settings()
     table = Table("id", "state", "created", "attempts", "by", "error")
     with closing(wiring.Monitor(settings)) as monitor, monitor.engine.connect() as connection:
         for job in jobs.newest(connection, settings.model, limit):
@@ -124,9 +110,33 @@ def jobs_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most 
 @jobs_app.command("retrain")
 def jobs_retrain(reason: Annotated[str, typer.Option(help="why; kept in the audit log")]) -> None:
     """Queue a retrain job without waiting for the policy. The gate still decides on promotion."""
-    with closing(wiring.Monitor(_settings())) as monitor:
+    with closing(wiring.Monitor(read_settings())) as monitor:
         job_id = monitor.retrain.request(reason, actor=getpass.getuser())
     console.print(f"job {job_id} is queued")
+
+
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(help="rows to compare with: .npy, or .npz with image and text")],
+    current: Annotated[Path, typer.Argument(help="rows to judge, in the same form")],
+    detector: Annotated[str, typer.Option(help="a detector's name")] = "embedding_mmd",
+    option: Annotated[list[str] | None, typer.Option(help="a detector's option, key=value; may be repeated")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compare two files of rows by one detector. Needs no settings and no database."""
+    try:
+        score = comparison.compare_files(detector, reference, current, option or ())
+    except ValueError as error:
+        complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    told = comparison.as_fields(detector, score)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2, allow_nan=False))
+        return
+    table = Table("what", detector, show_header=True)
+    for name, value in told.items():
+        table.add_row(name, json.dumps(value) if isinstance(value, dict | list) else str(value))
+    console.print(table)
 
 
 def main() -> None:

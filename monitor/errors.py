@@ -21,3 +21,10 @@ class ActiveJobError(MonitorError):
 
     code = "active_job"
     retryable = False
+
+
+class BaselineError(MonitorError):
+    """A baseline cannot be made, pinned, compared or deleted; the text says why."""
+
+    code = "baseline"
+    retryable = False

@@ -19,6 +19,7 @@ from monitor.domain.job import PolicyLimits
 from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
 from monitor.settings import MonitorSettings
+from monitor.tasks.baselines import Baselines
 from monitor.tasks.detect import Detect, Windows
 from monitor.tasks.gradual import Watch
 from monitor.tasks.leader import Leadership
@@ -108,6 +109,17 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
         links=Links(str(settings.dashboard_url), settings.runbook_url),
         metrics=metrics,
         clock=clock,
+    )
+
+
+def baselines(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Baselines:
+    """What people do with baselines."""
+    return Baselines(
+        engine,
+        settings.model,
+        slot=timedelta(seconds=settings.slot_seconds),
+        options=settings.detector_options,
+        clock=clock or SystemClock(),
     )
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.window import FUSED, Evidence, IncomparableError, Labelled, Reference, Summary, Window
@@ -28,6 +31,7 @@ class Takes(StrEnum):
     EMBEDDING = "embedding"  # the summary of each input modality, and the fused one
     FUSED = "fused"  # the fused summary
     LABELS = "labels"  # labelled answers
+    ROWS = "rows"  # two arrays of embeddings, which no summary keeps: `compare` only, never the service
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,19 @@ def in_words(p_value: float) -> str:
 def binned_rows(summary: Summary) -> int:
     """Rows of a summary that its bins hold."""
     return summary.bins.rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Two samples of embeddings, (N, d) and (M, d), rows in arrival order, finite: what `Takes.ROWS` is run on."""
+
+    reference: NDArray[np.float32]
+    current: NDArray[np.float32]
+
+
+def current_rows(rows: Rows) -> int:
+    """Rows of the sample that is judged."""
+    return len(rows.current)
 
 
 def labelled_rows(labelled: Labelled) -> int:
@@ -153,17 +170,54 @@ def evaluate(
 ) -> list[Finding]:
     """Findings of the catalogue, or of the `detectors` named, on everything they take.
 
-    `options` maps a detector's name to parameters of its options. Raises KeyError on an unknown detector, TypeError
-    on an unknown parameter, IncomparableError as `judge` does.
+    `options` maps a detector's name to parameters of its options; a threshold that is not among them is the baseline's,
+    where it learnt one. Raises KeyError on an unknown detector, TypeError on an unknown parameter, IncomparableError
+    as `judge` does.
     """
     findings = []
     for name in catalogue() if detectors is None else detectors:
         detector = catalogue()[name]
-        chosen = detector.options(**(options or {}).get(name, {}))
+        given = (options or {}).get(name, {})
         for modality, current in _inputs(detector.takes, evidence):
+            chosen, source = applied(detector, modality, reference, given)
             score = judge(detector, modality, reference, current, chosen)
+            score = replace(score, details={**score.details, **_about(modality, reference, source)})
             findings.append(_finding(name, modality, window, model_version, reference, score))
     return findings
+
+
+# The option that a drift detector's effect is held against is one of these.
+_THRESHOLDS = ("effect", "threshold", "drop")
+
+
+def option_of(detector: Detector[Any, Any]) -> str | None:
+    """The option that a drift detector's effect is held against, None where there is none."""
+    if detector.takes not in (Takes.MODALITY, Takes.EMBEDDING, Takes.FUSED) or not detector.needs_baseline:
+        return None
+    known = {each.name for each in fields(detector.options())}
+    return next((name for name in _THRESHOLDS if name in known), None)
+
+
+def applied(
+    detector: Detector[Any, Any], modality: str, reference: Reference | None, given: Mapping[str, Any]
+) -> tuple[Any, str | None]:
+    """A detector's options for one modality, and where the threshold came from: `settings`, `baseline`, `default`.
+
+    None where the detector holds no effect against one. `given` are the operator's parameters.
+    """
+    options, name = detector.options(**given), option_of(detector)
+    if name is None or getattr(options, name) is None:
+        return options, None
+    if name in given:
+        return options, "settings"
+    learnt = None if reference is None else reference.thresholds.get(detector.name, {}).get(modality)
+    return (options, "default") if learnt is None else (replace(options, **{name: learnt}), "baseline")
+
+
+def _about(modality: str, reference: Reference | None, source: str | None) -> dict[str, str]:
+    season = None if reference is None or source is None else reference.season.get(modality)
+    told = {"threshold_from": source, "season": season}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _inputs(takes: Takes, evidence: Evidence) -> list[tuple[str, Any]]:
@@ -175,6 +229,8 @@ def _inputs(takes: Takes, evidence: Evidence) -> list[tuple[str, Any]]:
             return [(name, summaries[name]) for name in sorted(summaries)]
         case Takes.FUSED:
             return [(FUSED, summaries[FUSED])] if FUSED in summaries else []
+        case Takes.ROWS:
+            return []
         case Takes.LABELS:
             return [] if evidence.labelled is None else [(FUSED, evidence.labelled)]
 

@@ -95,12 +95,12 @@ def _shrink(within: Array, between: Array, count: Array) -> Array:
 
 
 def _lag(now: Array, before: Array) -> Array:
-    """Lag-1 correlation (S,): none where it could be chance, else half a standard error more than is seen.
+    """Lag-1 correlation (S,): none within its standard error of zero, else a little more than is seen.
 
     Correlation left in means false alarms, which are promised not to come; too much taken out costs some hours.
     """
     size = np.sqrt((now**2).sum(axis=0) * (before**2).sum(axis=0))
     lag = (now * before).sum(axis=0) / np.maximum(size, 1e-300)
     error = np.sqrt(np.maximum(0, 1 - lag**2) / max(1, len(now)))
-    held: Array = np.where(lag > error, np.clip(lag + 0.5 * error, 0, MOST_LAG), 0.0)
+    held: Array = np.where(lag > error, np.clip(lag + 0.3 * error, 0, MOST_LAG), 0.0)
     return held

@@ -49,7 +49,7 @@ class Plan:
 
     calibration: int = 168
     reference: int = 720
-    shifts: tuple[float, ...] = (0.9, 2.2)  # more of them find no shift sooner
+    shifts: tuple[float, ...] = (1.0, 2.1)  # more of them find no shift sooner
 
     def __post_init__(self) -> None:
         if self.calibration < 3 or self.reference < 3 or not self.shifts:

@@ -134,6 +134,8 @@ class Reference:
     to its quality statistics, in the order of the bins' `quality` column. Of those validation rows, empty where not
     known: `class_prior`, the labels' shares, and `class_accuracy`, the share right of each (None without rows), both in
     the order of `class_names`; `confidence` and `confidence_correct`, rows and right rows in equal bins of [0, 1].
+    `thresholds` are effects learnt from its own windows, by detector and modality; `season` tells, where it has hours
+    of day, by modality whether the summary is that of an hour or of the day.
     """
 
     baseline_id: int
@@ -147,12 +149,23 @@ class Reference:
     class_accuracy: tuple[float | None, ...] = ()
     confidence: tuple[int, ...] = ()
     confidence_correct: tuple[int, ...] = ()
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    season: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_facts(
-        cls, baseline_id: int, model_version: str, facts: Mapping[str, Any], summaries: Iterable[Summary]
+        cls,
+        baseline_id: int,
+        model_version: str,
+        facts: Mapping[str, Any],
+        summaries: Iterable[Summary],
+        thresholds: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Reference:
-        """From what is stored: the facts that the baseline was registered with, and its summaries."""
+        """From what is stored: the facts that the baseline was registered with, its summaries, what it taught."""
+        of_labels = {
+            name: tuple(facts.get(name) or ())
+            for name in ("class_prior", "class_accuracy", "confidence", "confidence_correct")
+        }
         return cls(
             baseline_id,
             model_version,
@@ -161,10 +174,11 @@ class Reference:
             {modality: tuple(names) for modality, names in facts.get("quality", {}).items()},
             facts.get("accuracy"),
             int(facts.get("labelled", 0)),
-            **{
-                name: tuple(facts.get(name) or ())
-                for name in ("class_prior", "class_accuracy", "confidence", "confidence_correct")
-            },
+            of_labels["class_prior"],
+            of_labels["class_accuracy"],
+            of_labels["confidence"],
+            of_labels["confidence_correct"],
+            thresholds or {},
         )
 
 

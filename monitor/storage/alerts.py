@@ -149,3 +149,17 @@ def newest(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]
         .order_by(alerts.c.alert_id.desc())
         .limit(limit)
     ).all()
+
+
+def fired_within(connection: Connection, model: str, start: datetime, end: datetime) -> list[str]:
+    """Names of a model's alerts that were firing at some time in [start, end), sorted, each once."""
+    query = select(alerts.c.alertname).distinct().order_by(alerts.c.alertname)
+    return list(
+        connection.scalars(
+            query.where(
+                alerts.c.labels["model"].astext == model,
+                alerts.c.firing_since < end,
+                alerts.c.resolved_at.is_(None) | (alerts.c.resolved_at >= start),
+            )
+        )
+    )

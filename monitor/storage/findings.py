@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import findings
@@ -125,3 +125,28 @@ def about(connection: Connection, model: str, detector: str, since: datetime) ->
         About(Window(row.window_start, row.window_end), row.revision, row.model_version, row.baseline_id, row.details)
         for row in rows
     ]
+
+
+# Windows that tell how large windows are.
+LEAST_TYPICAL, MOST_TYPICAL = 3, 200
+
+
+def typical_rows(connection: Connection, model: str, detector: str, model_version: str) -> int | None:
+    """The median number of rows in a version's newest windows of a detector's largest modality; None of too few."""
+    rows = func.max(findings.c.n_current).label("rows")
+    newest = (
+        select(rows)
+        .where(
+            findings.c.model == model,
+            findings.c.detector == detector,
+            findings.c.model_version == model_version,
+            findings.c.verdict.in_(["ok", "drift"]),
+        )
+        .group_by(findings.c.window_end)
+        .order_by(findings.c.window_end.desc())
+        .limit(MOST_TYPICAL)
+        .subquery()
+    )
+    query = select(func.count(), func.percentile_disc(0.5).within_group(newest.c.rows)).select_from(newest)
+    count, median = connection.execute(query).one()
+    return int(median) if count >= LEAST_TYPICAL else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -24,6 +24,7 @@ from monitor.storage.models import ModelVersion
 from monitor.tasks import watches
 from monitor.tasks.alerting import Alerting, Judged
 from monitor.tasks.attribute import attribute
+from monitor.tasks.baselines import teach
 from monitor.tasks.late import INPUTS, Late, inputs, late
 from monitor.tasks.sequential import Sequential
 from monitor.telemetry import Metrics
@@ -92,6 +93,7 @@ class Detect:
                 self._judge(end)
             if ends:
                 self._judge_late(now)
+                teach(self._engine, self._model, self._options)
             self._watch(now)
         except NoChampionError as error:
             _log.info("%s", error)
@@ -148,7 +150,8 @@ class Detect:
         written = inputs(connection, window)
         lately = Window(end - self._windows.availability, end)
         expected = champion.modalities
-        reference = baselines.of_version(connection, champion.version)
+        middle = end - self._windows.window / 2
+        reference = baselines.of_version(connection, champion.version, middle.astimezone(UTC).hour)
         problem = None if reference else f"{champion.version} brought no baseline."
         counts = Evidence(summaries.counts_of_all_versions(connection, lately, expected))
         found = self._run((AVAILABILITY,), reference, counts, lately, champion)

@@ -54,7 +54,10 @@ def stored_after(engine: Engine, batches: Sequence[Sequence[Label]]) -> dict[str
         with engine.begin() as connection:
             store(connection, batch, NOW + timedelta(seconds=number))
     rows = stored(engine)
-    return {name: (row.label, row.labelled_at, row.source, row.verdict) for name, row in rows.items()}
+    return {
+        name: (row.label, row.labelled_at, row.source, row.verdict, row.sampling_probability)
+        for name, row in rows.items()
+    }
 
 
 _LABELS = st.builds(
@@ -65,6 +68,7 @@ _LABELS = st.builds(
     source=st.sampled_from(SOURCES),
     verdict=st.sampled_from([None, "correct", "Correct"]),
     annotator_digest=st.sampled_from([None, b"\x01", b"\xff"]),
+    sampling_probability=st.sampled_from([None, 0.25, 1.0]),
 )
 
 
@@ -90,6 +94,8 @@ def test_every_order_batching_and_repetition_ends_the_same(
         ({"label": "no"}, {"label": "yes"}),
         ({"label": "Z"}, {"label": "a"}),  # by code points, whatever the database's collation
         ({"verdict": None}, {"verdict": "correct"}),
+        ({"sampling_probability": None}, {"sampling_probability": 0.5}),
+        ({"sampling_probability": 0.25}, {"sampling_probability": 0.5}),
     ],
 )
 def test_which_of_two_labels_wins(engine: Engine, loser: dict[str, Any], winner: dict[str, Any]) -> None:
@@ -97,7 +103,9 @@ def test_which_of_two_labels_wins(engine: Engine, loser: dict[str, Any], winner:
         one_by_one = stored_after(engine, [[made(**each)] for each in order])
         assert one_by_one == stored_after(engine, [[made(**each) for each in order]])
         kept = made(**winner)
-        assert one_by_one == {"r1": (kept.label, kept.labelled_at, kept.source, kept.verdict)}
+        assert one_by_one == {
+            "r1": (kept.label, kept.labelled_at, kept.source, kept.verdict, kept.sampling_probability)
+        }
 
 
 def test_a_repeated_label_is_not_received_anew(engine: Engine) -> None:
@@ -113,6 +121,16 @@ HASHER = Hasher("k1", b"k" * 32)
 
 def at(when: datetime) -> Record:
     return record(label("r1", "yes", when))
+
+
+def test_a_probability_is_kept_as_the_message_says_it(engine: Engine) -> None:
+    """Also one that single precision cannot hold: redelivered, it is still the same label."""
+    parsed = parse(record(label("r1", "yes", NOW, sampling_probability=0.1)), HASHER)
+    assert isinstance(parsed, Label)
+    stored_after(engine, [[parsed], [parsed]])
+    row = stored(engine)["r1"]
+    assert row.sampling_probability == pytest.approx(0.1, rel=1e-6)
+    assert row.received_at == NOW
 
 
 def test_a_label_of_the_future_is_refused_for_it_would_win_for_ever() -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from monitor import wiring
 from monitor.alerts.message import Links
-from monitor.alerts.rules import ALL, BASELINE, GRADUAL, LEFT_TO_GRADUAL
+from monitor.alerts.rules import ALL, BASELINE, GRADUAL, GRADUAL_PAGE, LEFT_TO_GRADUAL
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.sequential import Plan, Series, judge, push
 from monitor.domain.window import Window
@@ -270,3 +270,28 @@ def test_a_window_whose_data_came_late_is_judged_again_once(stage: Stage, databa
     assert stage.scalar(f"{more} WHERE detector = 'embedding_mmd' AND modality = 'image'") == 200
     assert stage.scalar("SELECT max(revision) FROM findings") == 1
     assert stage.scalar("SELECT max(revision) FROM findings WHERE detector IN ('accuracy', 'calibration')") == 0
+
+
+def test_a_modality_that_goes_missing_more_often_pages_whichever_version_answers(
+    service: Service, stage: Stage
+) -> None:
+    """Availability falls from 99.8% to 98.6%: of 2000 requests that is hardly off the target, but not as it was."""
+    pages = Watch(GRADUAL_PAGE, "GradualUnavailability", "page", HOUR, allowed=1, plan=PLAN)
+    rng = np.random.default_rng(8)
+    told: list[Finding] = []
+    for hour in range(1, 100):
+        end, version = START + hour * HOUR, "v1" if hour < 60 else "v2"
+        share = 1 - rng.binomial(2000, 0.002 if hour < 80 else 0.014) / 2000
+        seen = replace(finding(end, "image", 0.0, version=version), detector="availability", value=share, details={})
+        with service.engine.begin() as connection:
+            found = [seen, about_baseline(end, version)]
+            gradual = Sequential(service.model, watches=[pages], late=LATE).findings(connection, found, end, end)
+            ids = stored.store(connection, service.model, [*found, *gradual])
+            judged = [Judged(i, one) for i, one in zip(ids, [*found, *gradual], strict=True)]
+            service.alerting.apply(connection, judged, end, end)
+        told += [one for one in gradual if one.modality == "image"]
+        assert told or hour < 90
+    (page,) = stage.alerts()
+    assert (page.alertname, page.severity, page.state) == ("GradualUnavailability", "page", "firing")
+    assert told[0].window.end > START + 80 * HOUR
+    assert "percentage points" in told[0].explanation

@@ -43,7 +43,7 @@ def fresh(*names: str, both_ways: bool = False) -> Panel:
     return {name: Series(first=0, both_ways=both_ways) for name in names}
 
 
-@given(earlier=st.integers(3, 720), shift=st.sampled_from([-3.0, -0.9, 0.9, 2.2, 3.0]))
+@given(earlier=st.integers(3, 720), shift=st.sampled_from([-3.0, -1.0, 1.0, 2.1, 3.0]))
 def test_bets_are_fair_over_all_ranks(earlier: int, shift: float) -> None:
     ranks = np.arange(earlier + 1, dtype=float)
     assert payoffs(ranks, np.zeros_like(ranks), earlier, np.array([shift])).mean() == pytest.approx(1, rel=1e-9)

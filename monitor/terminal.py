@@ -1,0 +1,28 @@
+"""What the commands share: where they write, and how they begin."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+from rich.console import Console
+
+from migrations.settings import SettingsError
+from monitor.settings import MonitorSettings
+
+EXIT_SETTINGS = 2
+
+console = Console()
+complaints = Console(stderr=True)
+
+
+def read_settings() -> MonitorSettings:
+    """The settings, with logging as they say. Ends the command where one is missing or wrong."""
+    try:
+        settings = MonitorSettings.from_environment()
+    except SettingsError as error:
+        complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_SETTINGS) from None
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every address, and addresses can hold tokens
+    return settings
