@@ -20,7 +20,7 @@ from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
 from monitor.settings import MonitorSettings
 from monitor.tasks.baselines import Baselines
-from monitor.tasks.detect import Detect, Windows
+from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
 from monitor.tasks.leader import Leadership
 from monitor.tasks.lifeline import Lifeline
@@ -29,6 +29,7 @@ from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.retrain import JobLimits, Retrain
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
+from monitor.tasks.windows import Windows
 from monitor.telemetry import Metrics
 
 if TYPE_CHECKING:

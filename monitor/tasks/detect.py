@@ -4,55 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from migrations.schema.bins import BinsError
 from monitor.alerts.message import Links
 from monitor.alerts.rules import ALL, BASELINE, SILENCE
-from monitor.detectors.base import Takes, catalogue, evaluate
 from monitor.domain.clock import Clock
-from monitor.domain.finding import Finding, Verdict
+from monitor.domain.finding import Finding
 from monitor.domain.schedule import due_ends
-from monitor.domain.window import FUSED, Evidence, IncomparableError, Reference, Window
+from monitor.domain.window import Window
 from monitor.errors import NoChampionError
-from monitor.storage import alerts, baselines, findings, gaps, labels, models, summaries
+from monitor.storage import alerts, baselines, findings, gaps, models, summaries
 from monitor.storage.models import ModelVersion
 from monitor.tasks import watches
 from monitor.tasks.alerting import Alerting, Judged
-from monitor.tasks.attribute import attribute
 from monitor.tasks.baselines import teach
-from monitor.tasks.late import INPUTS, Late, inputs, late
+from monitor.tasks.judgement import Judgement
+from monitor.tasks.late import Late, late
 from monitor.tasks.sequential import Sequential
+from monitor.tasks.windows import Windows
 from monitor.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
-
-AVAILABILITY = "availability"
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """What is looked at, and when.
-
-    A window of length `window` ends at every multiple of `hop` and is judged `grace` after its end; availability looks
-    back over `availability`, labels over the newest `label_limit` of those received within `labels`. After an absence
-    at most the newest `catch_up` windows are judged. Windows whose data came late are judged again within `late`. A
-    stream without rows for `silence` is silent. An alert of an offset gap stays for `window`.
-    """
-
-    hop: timedelta
-    window: timedelta
-    availability: timedelta
-    labels: timedelta
-    grace: timedelta
-    silence: timedelta
-    catch_up: int
-    label_limit: int
-    late: timedelta
 
 
 class Detect:
@@ -74,9 +49,9 @@ class Detect:
     ) -> None:
         self._engine = engine
         self._model = model
-        self._detectors = tuple(detectors)
         self._options = options
         self._windows = windows
+        self._judgement = Judgement(model, detectors, options, windows)
         self._sequential = sequential
         self._alerting = Alerting(model, routes=routes, links=links, window=windows.window, hop=windows.hop)
         self._metrics = metrics
@@ -102,7 +77,7 @@ class Detect:
     def _judge(self, end: datetime) -> None:
         with self._engine.connect() as connection:
             champion = models.champion(connection, self._model)
-            found = self._findings(connection, champion, end)
+            found = self._judgement.findings(connection, champion, end)
         with self._engine.begin() as connection:
             findings.lock(connection, self._model)
             last = findings.last(connection, self._model, BASELINE, ALL)
@@ -118,7 +93,7 @@ class Detect:
         with self._engine.connect() as connection:
             champion = models.champion(connection, self._model)
             behind = self._behind(connection, champion, now)
-            again = [(one, self._findings(connection, champion, one.end, again=True)) for one in behind]
+            again = [(one, self._judgement.findings(connection, champion, one.end, again=True)) for one in behind]
         if not again:
             return
         with self._engine.begin() as connection:
@@ -141,96 +116,6 @@ class Detect:
         ids = findings.store(connection, self._model, found)
         judged = [Judged(finding_id, finding) for finding_id, finding in zip(ids, found, strict=True)]
         self._alerting.apply(connection, judged, at, self._clock.now())
-
-    def _findings(
-        self, connection: Connection, champion: ModelVersion, end: datetime, *, again: bool = False
-    ) -> list[Finding]:
-        """All findings of the windows that end then. The last one says whether there is a baseline to compare with."""
-        window = Window(end - self._windows.window, end)
-        written = inputs(connection, window)
-        lately = Window(end - self._windows.availability, end)
-        expected = champion.modalities
-        middle = end - self._windows.window / 2
-        reference = baselines.of_version(connection, champion.version, middle.astimezone(UTC).hour)
-        problem = None if reference else f"{champion.version} brought no baseline."
-        counts = Evidence(summaries.counts_of_all_versions(connection, lately, expected))
-        found = self._run((AVAILABILITY,), reference, counts, lately, champion)
-        by_labels = [name for name in self._detectors if catalogue()[name].takes is Takes.LABELS]
-        if not again:
-            found += self._by_labels(connection, by_labels, reference, end, champion)
-        others = [name for name in self._detectors if name not in (*by_labels, AVAILABILITY)]
-        try:
-            evidence = Evidence(summaries.of_version(connection, window, champion.version, (*expected, FUSED)))
-        except (IncomparableError, BinsError) as error:
-            evidence, problem = Evidence({}), str(error)
-        for name in others:
-            try:
-                found += self._run((name,), reference, evidence, window, champion)
-            except IncomparableError as error:  # it must not keep the other detectors from judging
-                problem = str(error)
-        found = attribute(
-            connection,
-            found,
-            model=self._model,
-            version=champion.version,
-            window=window,
-            reference=reference,
-            evidence=evidence,
-        )
-        return [*found, self._about_baseline(problem, window, champion, reference, written)]
-
-    def _by_labels(
-        self,
-        connection: Connection,
-        names: Sequence[str],
-        reference: Reference | None,
-        end: datetime,
-        champion: ModelVersion,
-    ) -> list[Finding]:
-        window = Window(end - self._windows.labels, end)
-        labelled = labels.labelled(
-            connection, champion.version, start=window.start, end=end, limit=self._windows.label_limit
-        )
-        return self._run(names, reference, Evidence({}, labelled), window, champion)
-
-    def _run(
-        self,
-        names: Sequence[str],
-        reference: Reference | None,
-        evidence: Evidence,
-        window: Window,
-        champion: ModelVersion,
-    ) -> list[Finding]:
-        chosen = tuple(name for name in names if name in self._detectors)
-        return evaluate(
-            reference,
-            evidence,
-            window=window,
-            model_version=champion.version,
-            detectors=chosen,
-            options=self._options,
-        )
-
-    def _about_baseline(
-        self,
-        problem: str | None,
-        window: Window,
-        champion: ModelVersion,
-        reference: Reference | None,
-        written: Sequence[int],
-    ) -> Finding:
-        verdict = Verdict.NO_BASELINE if problem else Verdict.OK
-        explanation = problem or f"{champion.version} is compared with its own baseline."
-        baseline_id = None if reference is None else reference.baseline_id
-        return watches.plain(
-            BASELINE,
-            window,
-            verdict,
-            champion.version,
-            explanation,
-            baseline_id=baseline_id,
-            details={INPUTS: list(written)},
-        )
 
     def _watch(self, now: datetime) -> None:
         """By wall clock: silence, and messages that were lost or a log that was reset."""

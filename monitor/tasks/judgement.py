@@ -1,0 +1,128 @@
+"""The judgement of the windows that end at one moment: from what is stored to findings, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from migrations.schema.bins import BinsError
+from monitor.alerts.rules import BASELINE
+from monitor.detectors.base import Takes, catalogue, evaluate
+from monitor.domain.finding import Finding, Verdict
+from monitor.domain.window import FUSED, Evidence, IncomparableError, Reference, Window
+from monitor.storage import baselines, labels, summaries
+from monitor.storage.models import ModelVersion
+from monitor.tasks import watches
+from monitor.tasks.attribute import attribute
+from monitor.tasks.late import INPUTS, inputs
+from monitor.tasks.windows import Windows
+
+AVAILABILITY = "availability"
+
+
+class Judgement:
+    """Runs the detectors that are switched on over the windows that end at one moment."""
+
+    def __init__(
+        self, model: str, detectors: Sequence[str], options: Mapping[str, Mapping[str, Any]], windows: Windows
+    ) -> None:
+        self._model = model
+        self._detectors = tuple(detectors)
+        self._options = options
+        self._windows = windows
+
+    def findings(
+        self, connection: Connection, champion: ModelVersion, end: datetime, *, again: bool = False
+    ) -> list[Finding]:
+        """All findings of the windows that end then. The last one says whether there is a baseline to compare with.
+
+        `again`: the windows were judged before, and what is judged by labels, which have a window of their own, is not.
+        """
+        window = Window(end - self._windows.window, end)
+        written = inputs(connection, window)
+        lately = Window(end - self._windows.availability, end)
+        expected = champion.modalities
+        middle = end - self._windows.window / 2
+        reference = baselines.of_version(connection, champion.version, middle.astimezone(UTC).hour)
+        problem = None if reference else f"{champion.version} brought no baseline."
+        counts = Evidence(summaries.counts_of_all_versions(connection, lately, expected))
+        found = self._run((AVAILABILITY,), reference, counts, lately, champion)
+        by_labels = [name for name in self._detectors if catalogue()[name].takes is Takes.LABELS]
+        if not again:
+            found += self._by_labels(connection, by_labels, reference, end, champion)
+        others = [name for name in self._detectors if name not in (*by_labels, AVAILABILITY)]
+        try:
+            evidence = Evidence(summaries.of_version(connection, window, champion.version, (*expected, FUSED)))
+        except (IncomparableError, BinsError) as error:
+            evidence, problem = Evidence({}), str(error)
+        for name in others:
+            try:
+                found += self._run((name,), reference, evidence, window, champion)
+            except IncomparableError as error:  # it must not keep the other detectors from judging
+                problem = str(error)
+        found = attribute(
+            connection,
+            found,
+            model=self._model,
+            version=champion.version,
+            window=window,
+            reference=reference,
+            evidence=evidence,
+        )
+        return [*found, self._about_baseline(problem, window, champion, reference, written)]
+
+    def _by_labels(
+        self,
+        connection: Connection,
+        names: Sequence[str],
+        reference: Reference | None,
+        end: datetime,
+        champion: ModelVersion,
+    ) -> list[Finding]:
+        window = Window(end - self._windows.labels, end)
+        labelled = labels.labelled(
+            connection, champion.version, start=window.start, end=end, limit=self._windows.label_limit
+        )
+        return self._run(names, reference, Evidence({}, labelled), window, champion)
+
+    def _run(
+        self,
+        names: Sequence[str],
+        reference: Reference | None,
+        evidence: Evidence,
+        window: Window,
+        champion: ModelVersion,
+    ) -> list[Finding]:
+        chosen = tuple(name for name in names if name in self._detectors)
+        return evaluate(
+            reference,
+            evidence,
+            window=window,
+            model_version=champion.version,
+            detectors=chosen,
+            options=self._options,
+        )
+
+    def _about_baseline(
+        self,
+        problem: str | None,
+        window: Window,
+        champion: ModelVersion,
+        reference: Reference | None,
+        written: Sequence[int],
+    ) -> Finding:
+        verdict = Verdict.NO_BASELINE if problem else Verdict.OK
+        explanation = problem or f"{champion.version} is compared with its own baseline."
+        baseline_id = None if reference is None else reference.baseline_id
+        return watches.plain(
+            BASELINE,
+            window,
+            verdict,
+            champion.version,
+            explanation,
+            baseline_id=baseline_id,
+            details={INPUTS: list(written)},
+        )
