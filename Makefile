@@ -37,8 +37,8 @@ setup: $(VENV)/.dev ## Make .venv with everything in it
 demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.json" ends by itself
 	@$(BIN)/fusionwatch-demo play $(ARGS)
 
-test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker
-	@$(BIN)/pytest -m "not browser and not servers" $(ARGS)
+test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker, on every core
+	@$(BIN)/pytest -n logical --dist worksteal -m "not browser and not servers" $(ARGS)
 
 test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one installed)
 	@$(BIN)/pytest -m browser $(ARGS)
