@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-gpu bench-worker checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-statistics bench-gpu bench-worker checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ format: $(VENV)/.dev ## Format the code
 
 bench: $(VENV)/.dev ## Measure detectors and log writing (two minutes); prints JSON, asserts nothing
 	@$(BIN)/python -m tests.bench $(or $(ARGS),statistics recorder)
+
+bench-statistics: $(VENV)/.dev ## Measure what the detectors find and what they cost; a table, and JSON (BENCH_PARTS picks)
+	@$(BIN)/python -m tests.bench --table $(or $(ARGS),embeddings statistics calibration sequential)
 
 bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a machine without one it says so
 	@$(BIN)/python -m tests.bench gpu

@@ -9,12 +9,16 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from monitor.api.context import Cursor, Limit, Minutes, Name, Reading, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES
+from monitor.errors import BaselineError
 from monitor.storage.views import findings as finding_views
 from monitor.storage.views import promises as promise_views
 from monitor.storage.views import traffic as traffic_views
 from monitor.storage.views import work as work_views
+from monitor.storage.views.baselines import baselines_of
 from monitor.storage.views.models import (
     AlertView,
+    BaselineCheck,
+    BaselineView,
     Calibration,
     DeadLetters,
     EventView,
@@ -29,7 +33,9 @@ from monitor.storage.views.models import (
     VerdictName,
 )
 from monitor.storage.views.work import AlertState
+from monitor.tasks.baselines import compared
 
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
 
 
@@ -71,7 +77,7 @@ def findings(
 
 
 @router.get("/findings/{finding_id}", responses=example("finding"))
-def finding(connection: Reading, finding_id: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> FindingDetail:
+def finding(connection: Reading, finding_id: Id) -> FindingDetail:
     """One finding with all that its detector kept."""
     if (found := finding_views.finding(connection, finding_id)) is None:
         raise HTTPException(404, f"there is no finding {finding_id}")
@@ -90,6 +96,26 @@ def alerts(
 def promises(shown: Shown, connection: Reading) -> list[Promise]:
     """How many alarms about gradual change may be false, beside how many fired, and how far calibration is."""
     return promise_views.promises(connection, shown.model, shown.clock.now())
+
+
+@router.get("/baselines", responses=example("baselines"))
+def baselines(shown: Shown, connection: Reading) -> list[BaselineView]:
+    """What each version of the model may be compared with, and which is in use."""
+    return baselines_of(connection, shown.model)
+
+
+@router.get("/baselines/{baseline_id}/compare/{other}", responses=example("compared"))
+def compare_baselines(shown: Shown, connection: Reading, baseline_id: Id, other: Id) -> list[BaselineCheck]:
+    """What the detectors say of one baseline beside another; 409 where their encoders differ."""
+    known = {each.baseline_id for each in baselines_of(connection, shown.model)}
+    if missing := [each for each in (baseline_id, other) if each not in known]:
+        raise HTTPException(404, f"there is no baseline {missing[0]}")
+    try:
+        found = compared(connection, baseline_id, other, shown.clock)
+    except BaselineError as error:
+        raise HTTPException(409, str(error)) from error
+    fields = BaselineCheck.model_fields
+    return [BaselineCheck.model_validate({name: getattr(each, name) for name in fields}) for each in found]
 
 
 @router.get("/jobs", responses=example("jobs"))

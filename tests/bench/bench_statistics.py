@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,8 @@ from migrations.schema.feature_map import FeatureMap
 from migrations.schema.pairing_map import PairingMap
 from monitor.detectors import catalogue, judge
 from monitor.detectors.base import Score
-from monitor.domain.intervals import wilson
 from monitor.domain.window import FUSED, Reference, Summary
+from tests.bench.shares import share, timed
 from tests.support.synthetic import SHIFTS, Array, World, pairs
 
 ROWS = 512
@@ -29,12 +28,6 @@ def score(detector: str, modality: str, reference: Bins, window: Bins) -> Score:
     """One comparison of two sets of bins."""
     known = Reference(1, "1", {modality: Summary(modality, {}, reference)})
     return judge(catalogue()[detector], modality, known, Summary(modality, {}, window))
-
-
-def share(flags: list[bool]) -> dict[str, Any]:
-    """How often, with Wilson's 95% interval."""
-    low, high = wilson(sum(flags), len(flags))
-    return {"share": sum(flags) / len(flags), "interval": [round(low, 3), round(high, 3)], "trials": len(flags)}
 
 
 def embedding_mmd(d: int) -> dict[str, Any]:
@@ -112,17 +105,6 @@ def cost() -> dict[str, float]:
         "pairing_ms": timed(lambda: score("pairing", FUSED, *scores)),
         "feature_map_us_per_row_in_batches_of_32": 1000 * timed(lambda: features.transform(small)) / 32,
     }
-
-
-def timed(work: Callable[[], object], repeats: int = 15) -> float:
-    """Median milliseconds, after one warm-up."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        taken.append(1000 * (time.perf_counter() - start))
-    return round(statistics.median(taken), 3)
 
 
 def run() -> dict[str, Any]:

@@ -29,6 +29,7 @@ ENDPOINTS = (
     "traffic",
     "findings",
     "alerts",
+    "baselines",
     "promises",
     "jobs",
     "history",
@@ -227,7 +228,7 @@ def test_pages_follow_on_without_gap_or_overlap(client: TestClient, path: str, k
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == sorted(set(seen), reverse=True)
-    assert len(seen) == {"findings": 119 * 9 + 2, "alerts": 5, "jobs": 3}[path]
+    assert len(seen) == {"findings": 119 * (9 + 2), "alerts": 5, "jobs": 3}[path]
 
 
 def test_findings_are_narrowed_and_one_is_shown_whole(client: TestClient, engine: Engine) -> None:

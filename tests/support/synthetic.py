@@ -106,16 +106,32 @@ SHIFTS: dict[str, Callable[[World, int, np.random.Generator], Array]] = {
 
 
 def pairs(
-    n: int, rng: np.random.Generator, *, d: int = 96, mispaired: float = 0.0, prior_shift: float = 0.0
+    n: int,
+    rng: np.random.Generator,
+    *,
+    d: int = 96,
+    mispaired: float = 0.0,
+    prior_shift: float = 0.0,
+    within_class: bool = False,
+    session: int = 1,
 ) -> tuple[Array, Array]:
-    """N image and text embeddings of the same things; a share of the texts is exchanged among rows."""
+    """N image and text embeddings of the same things; a share of the texts is exchanged among rows.
+
+    With `within_class` they are exchanged among rows of one cluster only. `session` near-duplicates follow one another.
+    """
     image, text = World(d=d, seed=11), World(d=d, seed=12)
     weights = image.weights.copy()
     weights[0] -= prior_shift
     weights[5] += prior_shift
-    seen = image.latent(n, rng, weights=weights)
+    seen = image.latent(n, rng, weights=weights, session=session)
     # text tells about most of what is seen, in other words: another cluster geometry, some facts left out
-    told = 0.8 * seen + 0.6 * rng.normal(size=seen.shape)
+    left_out = np.repeat(rng.normal(size=(-(-n // session), seen.shape[1])), session, axis=0)[:n]
+    told = 0.8 * seen + 0.6 * left_out
     swap = np.flatnonzero(rng.random(n) < mispaired)
-    told[swap] = told[np.roll(swap, 1)]
+    groups = [swap]
+    if within_class:
+        nearest = np.square(seen[swap, None] - image.centres).sum(axis=2).argmin(axis=1)
+        groups = [swap[nearest == cluster] for cluster in range(CLUSTERS)]
+    for group in groups:
+        told[group] = told[np.roll(group, 1)]
     return image.embed(seen, rng), text.embed(told, rng)

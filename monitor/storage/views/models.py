@@ -52,6 +52,36 @@ class Champion(_Read):
     baseline_id: int | None = Field(description="null: nothing to compare with, every drift verdict is no_baseline")
     baseline_origin: str | None
     baseline_facts: dict[str, Any]
+    baseline_number: int | None = Field(default=None, description="counts the version's baselines from 1")
+    baseline_pinned: bool | None = None
+    baseline_period: Period | None = Field(default=None, description="null where it was not made from traffic")
+
+
+class BaselineView(_Read):
+    """A baseline of one of the model's versions, without its bins."""
+
+    baseline_id: int
+    model_version: str
+    number: int
+    origin: Literal["checkpoint", "period", "file"]
+    pinned: bool
+    used: bool = Field(description="whether its version is compared with it: it is pinned, or else the first")
+    period: Period | None
+    accuracy: float | None
+    thresholds_learnt: bool
+    created_by: str
+    created_at: datetime
+
+
+class BaselineCheck(_Read):
+    """What one detector says of a baseline beside another."""
+
+    detector: str
+    modality: str
+    verdict: VerdictName
+    effect: float | None
+    p_value: float | None
+    explanation: str
 
 
 class ModalityNow(_Read):

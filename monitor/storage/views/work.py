@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, case, select
 
 from migrations.schema.monitoring import alerts, audit_log, baselines, findings, jobs, model_aliases, model_versions
 from monitor.storage.baselines import in_use
-from monitor.storage.views.models import AlertView, Champion, EventView, JobView, Page
+from monitor.storage.views.models import AlertView, Champion, EventView, JobView, Page, Period
 
 MAX_OPEN = 100
 AlertState = Literal["open", "pending", "firing", "resolved", "any"]
@@ -28,6 +28,10 @@ def champion(connection: Connection, model: str) -> Champion | None:
             baselines.c.baseline_id,
             baselines.c.origin.label("baseline_origin"),
             baselines.c.facts.label("baseline_facts"),
+            baselines.c.number.label("baseline_number"),
+            baselines.c.pinned.label("baseline_pinned"),
+            baselines.c.period_start,
+            baselines.c.period_end,
         )
         .select_from(model_aliases)
         .join(model_versions, version.version == model_aliases.c.version)
@@ -37,7 +41,12 @@ def champion(connection: Connection, model: str) -> Champion | None:
     found = row.mappings().one_or_none()
     if found is None:
         return None
-    return Champion.model_validate({**found, "baseline_facts": found["baseline_facts"] or {}})
+    start, end = found["period_start"], found["period_end"]
+    period = None if start is None else Period(start=start, end=end)
+    shown = {name: found[name] for name in Champion.model_fields if name in found}
+    return Champion.model_validate(
+        {**shown, "baseline_facts": shown["baseline_facts"] or {}, "baseline_period": period}
+    )
 
 
 def open_alerts(connection: Connection, model: str) -> list[AlertView]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from migrations.schema.monitoring import audit_log, baseline_summaries, baselines
+from migrations.schema.monitoring import audit_log, baseline_summaries, baselines, findings
 from migrations.schema.prediction_log import labels
 from migrations.schema.summaries import summaries
 from monitor import wiring
@@ -188,3 +189,52 @@ def test_the_baseline_in_use_and_the_only_one_stay(stage: Stage, people: Baselin
     with pytest.raises(BaselineError, match="has no baseline 1"):
         people.pin(1, **WHO)
     assert audits(stage)[-1][1] == "baseline_deleted"
+
+
+def test_the_api_shows_baselines_and_compares_them(stage: Stage, people: Baselines, database: str) -> None:
+    window = traffic(stage, 8)
+    people.make(window, **WHO, pin=True)
+    client = TestClient(wiring.api(settings(database), stage.engine), raise_server_exceptions=False)
+    first, second = client.get("/v1/baselines").json()
+    assert (first["number"], first["used"], second["number"], second["used"]) == (1, False, 2, True)
+    assert datetime.fromisoformat(second["period"]["start"]) == window.start
+    champion = client.get("/v1/overview").json()["champion"]
+    assert (champion["baseline_number"], champion["baseline_origin"], champion["baseline_pinned"]) == (
+        2,
+        "period",
+        True,
+    )
+    assert champion["baseline_period"] == second["period"]
+    path = f"/v1/baselines/{first['baseline_id']}/compare/{second['baseline_id']}"
+    assert {each["verdict"] for each in client.get(path).json()} == {"ok"}
+    assert client.get(f"/v1/baselines/{first['baseline_id']}/compare/999").status_code == 404
+    with stage.engine.begin() as connection:
+        of_first = baseline_summaries.c.baseline_id == first["baseline_id"]
+        connection.execute(update(baseline_summaries).where(of_first).values(encoder_fingerprint="e0"))
+    refused = client.get(path)
+    assert refused.status_code == 409
+    assert "made by encoder e0, those of the other by e1" in refused.json()["detail"]
+
+
+def test_thresholds_are_learnt_once_from_the_baseline_in_use(stage: Stage, people: Baselines, database: str) -> None:
+    people.make(traffic(stage, 60), **WHO, pin=True)  # ten windows
+    detect = wiring.detect(settings(database), stage.engine, Metrics(), stage.clock)
+    learnt = []
+    for _ in range(5):
+        traffic(stage, HOP // SLOT)
+        stage.clock.advance(GRACE)
+        detect.run()
+        stage.clock.advance(-GRACE)
+        learnt.append({each.number: each.thresholds for each in people.listed()})
+    assert learnt[0] == {1: {}, 2: {}}
+    assert learnt[-1][2]["rows"] == 1200
+    assert learnt[-1][2]["effects"]["embedding_mmd"].keys() == {"fused", "image", "text"}
+    assert learnt[-1][1] == {}
+    query = select(findings.c.details, findings.c.threshold).where(
+        findings.c.detector == "embedding_mmd", findings.c.modality == "image"
+    )
+    with stage.engine.connect() as connection:
+        rows = connection.execute(query.order_by(findings.c.window_end, findings.c.revision)).all()
+    assert rows[0].details["threshold_from"] == "default"
+    assert rows[-1].details["threshold_from"] == "baseline"
+    assert rows[-1].threshold == learnt[-1][2]["effects"]["embedding_mmd"]["image"]

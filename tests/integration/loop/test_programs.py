@@ -158,3 +158,36 @@ def test_every_query_of_a_runbook_runs(path: Path, stage: Stage) -> None:
     with stage.engine.connect() as connection:
         for query in queries:
             connection.execute(text(query.replace(":", "\\:")))
+
+
+def test_baselines_by_command(call: Call, stage: Stage, database: str) -> None:
+    stage.register("v1")
+    stage.clock.advance(-86400)  # commands go by the real clock: the period must be over
+    start = stage.clock.now()
+    for _ in range(6):
+        stage.slot(NORMAL)
+        stage.clock.advance(SLOT)
+    period = ("--from", start.isoformat(), "--to", stage.clock.now().isoformat())
+    late = ("--from", start.isoformat(), "--to", "2999-01-01T00:00Z")
+    refused = call(database, "baseline", "make", *late, "--reason", "x")
+    assert (refused.returncode, refused.stderr.strip()) == (1, "a period must be over and at most 35 days long")
+    assert "that is no period" in call(database, "baseline", "make", "--from", "x", "--to", "y", "--reason", "z").stderr
+    made = call(database, "baseline", "make", *period, "--pin", "--reason", "quiet")
+    assert made.returncode == 0, made.stderr
+    assert "baseline 2 of v1 is made and pinned: rows fused 1200, image 1200, text 1200" in made.stdout
+    assert "0 labels of complete requests came in the period: 200 are needed" in made.stdout
+    listed = call(database, "baseline", "list").stdout
+    assert "checkpoint" in listed
+    assert "period" in listed
+    assert "pinned" in listed
+    compared = call(database, "baseline", "compare", "1", "2")
+    assert compared.returncode == 0
+    assert "embedding_mmd" in compared.stdout
+    assert "drift" not in compared.stdout.replace("class_drift", "").replace("No drift", "")
+    assert call(database, "baseline", "unpin", "--reason", "back").stdout.strip() == "baseline 2 is no longer pinned"
+    assert call(database, "baseline", "unpin", "--reason", "back").returncode == 1
+    assert (
+        call(database, "baseline", "pin", "2", "--reason", "again").stdout.strip() == "v1 is compared with baseline 2"
+    )
+    assert "pin another one first" in call(database, "baseline", "delete", "2", "--reason", "x").stderr
+    assert call(database, "baseline", "delete", "1", "--reason", "x").returncode == 0
