@@ -112,6 +112,10 @@ class ObservedVersions:
             baseline = self._baseline(connection, found)
             if registry.adopt_if_none(connection, self._model, found.version, self._actor):
                 _log.info("the first version is champion", extra=log.fields(version=found.version))
+            elif registry.succeed_if_newer(
+                connection, self._model, found.version, observed_registry.FAMILY, self._actor
+            ):
+                _log.info("a newer version is champion", extra=log.fields(version=found.version))
         if idle is not None:
             del self._held[idle.version]
             self._summaries.drop_version(idle.version)

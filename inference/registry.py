@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference.baseline import Baseline
@@ -91,3 +91,32 @@ def adopt_if_none(connection: Connection, model: str, version: str, actor: str) 
             insert(audit_log).values(actor=actor, action="adopt_champion", subject=f"model:{model}", details=details)
         )
     return adopted
+
+
+def succeed_if_newer(connection: Connection, model: str, version: str, family: str, actor: str) -> str | None:
+    """Make a version champion in place of one of its family that was registered before it; the one it replaced.
+
+    Compare-and-set: None, with nothing changed, where the champion is newer or of another family. Audited.
+    """
+    known = model_versions.c
+    created = select(known.created_at).where(known.version == version).scalar_subquery()
+    older: str | None = connection.scalar(
+        select(known.version)
+        .join(model_aliases, model_aliases.c.version == known.version)
+        .where(model_aliases.c.model == model, model_aliases.c.alias == CHAMPION)
+        .where(known.family == family, known.created_at < created)
+    )
+    if older is None:
+        return None
+    moved = connection.execute(
+        update(model_aliases)
+        .where(model_aliases.c.model == model, model_aliases.c.alias == CHAMPION, model_aliases.c.version == older)
+        .values(version=version, updated_at=datetime.now(UTC))
+    )
+    if moved.rowcount != 1:
+        return None
+    details = {"model": model, "version": version, "from": older, "reason": "a newer version answers elsewhere"}
+    connection.execute(
+        insert(audit_log).values(actor=actor, action="follow_champion", subject=f"model:{model}", details=details)
+    )
+    return older

@@ -28,3 +28,10 @@ class BaselineError(MonitorError):
 
     code = "baseline"
     retryable = False
+
+
+class ServedElsewhereError(MonitorError):
+    """The model is served elsewhere: there is nothing here that a trainer could start from."""
+
+    code = "served_elsewhere"
+    retryable = False

@@ -49,7 +49,7 @@ class Situation:
 
     `quality_alerts` are the firing alerts that show by labels that the champion got worse, `drift_alerts` the other
     firing ones of the model. `new_labels` counts labelled rows of the champion by class since its last job; every class
-    of the model has an entry.
+    of the model has an entry. A model that is served elsewhere is not `trained_here`.
     """
 
     now: datetime
@@ -58,6 +58,7 @@ class Situation:
     new_labels: Mapping[str, int]
     last_job_at: datetime | None
     active_job: int | None
+    trained_here: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ def decide(situation: Situation, limits: PolicyLimits) -> Decision:
     changed shows in labels only.
     """
     required = (
+        *([] if situation.trained_here else [_SERVED_ELSEWHERE]),
         _quality_drop(situation),
         _labels_in_total(situation, limits),
         _labels_per_class(situation, limits),
@@ -96,6 +98,9 @@ def decide(situation: Situation, limits: PolicyLimits) -> Decision:
         f"drift is firing: {', '.join(situation.drift_alerts)}" if situation.drift_alerts else "no drift is firing",
     )
     return Decision(all(condition.met for condition in required), (*required, drift))
+
+
+_SERVED_ELSEWHERE = Condition("trained_here", False, "no: this model is served elsewhere, and trained there")
 
 
 def _quality_drop(situation: Situation) -> Condition:

@@ -13,6 +13,7 @@ from migrations.schema.monitoring import audit_log, baselines, model_aliases, mo
 from monitor.errors import NoChampionError
 
 CHAMPION = "champion"
+OBSERVED = "observed"  # the family of versions that are served elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,12 @@ class ModelVersion:
     modalities: tuple[str, ...]
     fingerprints: Mapping[str, str]
     created_at: datetime
+    family: str
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether there is a checkpoint that a trainer can start from."""
+        return self.family != OBSERVED
 
 
 def champion(connection: Connection, model: str) -> ModelVersion:
@@ -37,7 +44,13 @@ def champion(connection: Connection, model: str) -> ModelVersion:
     if row is None:
         raise NoChampionError(f"model {model!r} has no champion: start a worker with a checkpoint first")
     return ModelVersion(
-        row.version, row.model, tuple(row.class_names), tuple(row.modalities), row.fingerprints, row.created_at
+        row.version,
+        row.model,
+        tuple(row.class_names),
+        tuple(row.modalities),
+        row.fingerprints,
+        row.created_at,
+        row.family,
     )
 
 

@@ -14,7 +14,7 @@ from monitor.alerts.rules import QUALITY_ALERTS
 from monitor.domain.clock import Clock
 from monitor.domain.gate import GateLimits, ResultError, TrainingResult, judge, parse_result
 from monitor.domain.job import Condition, Decision, JobState, PolicyLimits, Situation, decide
-from monitor.errors import ActiveJobError, NoChampionError
+from monitor.errors import ActiveJobError, NoChampionError, ServedElsewhereError
 from monitor.storage import alerts, jobs, labels, models
 from monitor.storage.jobs import Job
 from monitor.telemetry import Metrics
@@ -65,9 +65,11 @@ class Retrain:
                     return
 
     def request(self, reason: str, actor: str) -> int:
-        """Queue a job because a person asks for it. Raises ActiveJobError or NoChampionError."""
+        """Queue a job because a person asks for it. Raises ActiveJobError, NoChampionError, ServedElsewhereError."""
         now = self._clock.now()
         with self._engine.begin() as connection:
+            if not models.champion(connection, self._model).trained_here:
+                raise ServedElsewhereError(f"model {self._model!r} is served elsewhere, and trained there")
             decision = Decision(True, (Condition("manual", True, f"{actor} asked for it: {reason}"),))
             job_id = self._queue(connection, decision, now)
             if job_id is None:
@@ -160,6 +162,7 @@ class Retrain:
             new_labels=labels.count_by_class(connection, champion.version, champion.class_names, since),
             last_job_at=last,
             active_job=None if active is None else active.job_id,
+            trained_here=champion.trained_here,
         )
 
     def _queue(self, connection: Connection, decision: Decision, now: datetime) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy import Engine, create_engine, func, select, update
 
 from inference.errors import Code, Refusal
 from inference.observations import Observation, parse
@@ -110,3 +110,27 @@ def test_observers_that_see_a_version_at_once_agree_about_it(engine: Engine) -> 
     assert len({each.classes for each in found if isinstance(each, Known)}) == 1
     assert len(found) == 4
     assert len(rows(engine, select(model_versions))) == len(rows(engine, select(audit_log))) == 1
+
+
+def champion(engine: Engine) -> list[Any]:
+    return [tuple(row) for row in rows(engine, select(model_aliases.c.version))]
+
+
+def test_the_newest_version_that_answers_is_champion_and_an_older_one_does_not_come_back(engine: Engine) -> None:
+    held = versions(engine)
+    for name in ("v1", "v2"):
+        assert code(held.find(parsed(model_version=name))) is None
+        assert champion(engine) == [(name,)]
+    assert code(versions(engine).find(parsed(model_version="v1"))) is None  # as after a restart
+    assert champion(engine) == [("v2",)]
+    told = rows(engine, select(audit_log.c.action, audit_log.c.details["from"].astext).order_by(audit_log.c.audit_id))
+    assert [tuple(row) for row in told] == [("adopt_champion", None), ("follow_champion", "v1")]
+
+
+def test_a_version_that_is_served_here_stays_champion_beside_an_observed_one(engine: Engine) -> None:
+    held = versions(engine)
+    assert code(held.find(parsed(model_version="v1"))) is None
+    with engine.begin() as connection:
+        connection.execute(update(model_versions).values(family="cross_attention"))
+    assert code(held.find(parsed(model_version="v2"))) is None
+    assert champion(engine) == [("v1",)]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, text, update
 
-from migrations.schema.monitoring import alerts, jobs
+from migrations.schema.monitoring import alerts, jobs, model_versions
 from monitor import wiring
-from monitor.errors import ActiveJobError
+from monitor.errors import ActiveJobError, ServedElsewhereError
 from monitor.storage import models
 from monitor.tasks.retrain import Retrain
 from monitor.telemetry import Metrics
@@ -240,3 +240,18 @@ def test_the_cooldown_keeps_a_second_job_away_and_then_lets_it(stage: Stage, ret
         connection.execute(text("UPDATE jobs SET created_at = created_at - interval '25 hours'"))
     retrain.run()
     assert stage.scalar("SELECT count(*) FROM jobs") == 2
+
+
+def test_a_model_that_is_served_elsewhere_is_not_trained_here(stage: Stage, retrain: Retrain) -> None:
+    with stage.engine.begin() as connection:
+        connection.execute(update(model_versions).values(family="observed"))
+    drop_in_accuracy(stage)
+    for _ in range(2):
+        retrain.run()
+    assert stage.scalar("SELECT count(*) FROM jobs") == 0
+    assert stage.scalar("SELECT count(*) FROM retrain_decisions") == 1
+    reasons = stage.scalar("SELECT reasons FROM retrain_decisions WHERE NOT retrain")
+    unmet = [each["text"] for each in reasons if not each["met"] and each["name"] != "drift"]
+    assert unmet == ["no: this model is served elsewhere, and trained there"]
+    with pytest.raises(ServedElsewhereError):
+        retrain.request("please", actor="alice")
