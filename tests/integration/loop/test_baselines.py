@@ -238,3 +238,23 @@ def test_thresholds_are_learnt_once_from_the_baseline_in_use(stage: Stage, peopl
     assert rows[0].details["threshold_from"] == "default"
     assert rows[-1].details["threshold_from"] == "baseline"
     assert rows[-1].threshold == learnt[-1][2]["effects"]["embedding_mmd"]["image"]
+
+
+def test_a_week_is_kept_by_hour_of_day_and_read_for_the_hour_of_a_window(stage: Stage, people: Baselines) -> None:
+    start = stage.clock.now()
+    for _ in range(7 * 24):
+        stage.slot(Traffic(image_shift=0.8) if stage.clock.now().hour < 6 else NORMAL)
+        stage.clock.advance(3600)
+    made = people.make(Window(start, stage.clock.now()), **WHO, pin=True, force=True)  # most slots are missing
+    assert made.hours == 24
+    means = {}
+    with stage.engine.connect() as connection:
+        for hour in (None, 3, 12):
+            found = storage.of_version(connection, "v1", hour)
+            assert found is not None
+            assert found.season.get("image") == (None if hour is None else f"hour {hour}")
+            image = found.summaries["image"].bins
+            means[hour] = image.total("features").mean() / image.rows
+    assert means[3] == pytest.approx(0.8, abs=0.05)
+    assert means[12] == pytest.approx(0.0, abs=0.05)
+    assert means[None] == pytest.approx(0.2, abs=0.05)
