@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from monitor.detectors._aggregated import Family, distance, test
+from migrations.schema.feature_map import LEADING
+from monitor.detectors._aggregated import Family, distance, halving, test
 from monitor.detectors._pooled import pooled
 from monitor.detectors.base import Score, in_words
 from monitor.domain.finding import Verdict
@@ -80,13 +82,17 @@ def compare_rows(reference: NDArray[np.float32], current: NDArray[np.float32], o
             n_reference=sizes[0],
             n_current=sizes[1],
         )
-    tested = test(found.families, k, options.permutations, options.seed)
-    family = found.families[tested.family]
+    joined = neighbours_joined(found.families[0].bins[:, :LEADING], k, max(2, options.min_bins))
+    families = [_joined(each, k, joined) for each in found.families]
+    shares = _join(found.shares, k, joined)
+    k //= joined
+    tested = test(families, k, options.permutations, options.seed)
+    family = families[tested.family]
     bins = family.bins[:, tested.chosen]
     apart = distance(bins[:k], bins[k:])
     effect = math.sqrt(max(0.0, apart.squared))
     drift = tested.p_value <= options.alpha and effect >= options.effect
-    near = neighbourhoods(found.shares[:k], found.shares[k:])
+    near = neighbourhoods(shares[:k], shares[k:])
     return Score(
         Verdict.DRIFT if drift else Verdict.OK,
         _words(drift, effect, tested.p_value, family, near, visible),
@@ -103,10 +109,52 @@ def compare_rows(reference: NDArray[np.float32], current: NDArray[np.float32], o
             "directions": tested.directions,
             "standardised": tested.standardised,
             "neighbourhoods": near,
-            "rows_a_bin": q,
+            "rows_a_bin": q * joined,
             "detectable": visible,
         },
     )
+
+
+def neighbours_joined(bins: NDArray[np.float64], k: int, least: int) -> int:
+    """How many neighbouring bins to join (1, 2, 4 ...) so that they are exchangeable; `least` bins a side are left.
+
+    Where sessions of near-duplicates do not begin where bins do, neighbouring bins share one. That shows as correlation
+    of neighbours among the (N, p) bin means of unit-variance columns, k of them the first side's, and is halved by
+    each joining. It is none below 0.05, or below what 2.5 standard errors could be.
+    """
+    joined = 1
+    while min(k, len(bins) - k) >= 2 * joined * least:
+        parts = np.split(_join(bins, k, joined), [k // joined])
+        along = total = 0.0
+        for part in parts:
+            centred = part - part.mean(axis=0)
+            along += float((centred[:-1] * centred[1:]).sum())
+            total += float(np.square(centred).sum())
+        pairs = sum(len(part) - 1 for part in parts) * bins.shape[1]
+        # centring alone makes neighbours look opposed, by one over the number of bins
+        correlation = along / total + 1 / len(parts[0]) if total > 0 else 0.0
+        if correlation <= max(0.05, 2.5 / math.sqrt(pairs)):
+            break
+        joined *= 2
+    return joined
+
+
+def _joined(family: Family, k: int, joined: int) -> Family:
+    bins = _join(family.bins, k, joined)
+    if family.name != "covariance":
+        return replace(family, bins=bins)
+    # more directions than half the bins would be whitened to the sessions at hand, of which some may be cut
+    bins = bins[:, : max(8, len(bins) // 2)]
+    return replace(family, bins=bins, sizes=halving(bins.shape[1]))
+
+
+def _join(bins: NDArray[np.float64], k: int, joined: int) -> NDArray[np.float64]:
+    """Means of so many neighbours on either side; those that are left over at a side's end are left out."""
+    sides = []
+    for part in np.split(bins, [k]):
+        kept = part[: len(part) // joined * joined]
+        sides.append(kept.reshape(-1, joined, bins.shape[1]).mean(axis=1))
+    return np.concatenate(sides)
 
 
 def neighbourhoods(reference: NDArray[np.float64], window: NDArray[np.float64]) -> list[dict[str, Any]]:

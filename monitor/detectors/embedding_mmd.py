@@ -11,6 +11,9 @@ samples. Either way of doing it otherwise was seen to flag drift-free windows wh
 
 Value and effect: debiased distance between the means, in standard deviations of baseline rows, over the directions
 where the evidence was strongest. Assumes bins are exchangeable: sessions much longer than a bin are not caught by it.
+
+`compare` gives it two arrays instead (`_embedding_rows`): what it looks at is then fitted on both samples as one set,
+and neighbouring bins are joined where they turn out to share sessions.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from monitor.domain.window import Summary
 class Options:
     """`alpha` and `permutations` (p is at least 1/(permutations + 1)); `effect` in baseline standard deviations.
 
-    Below `min_rows` rows or `min_bins` bins on either side nothing is decided; at most `bins` bins a side are used.
+    Below `min_rows` rows or `min_bins` bins on either side nothing is decided; at most `bins` bins a side are used:
+    few, as sessions that do not begin where bins do spread over two, and many small bins would then flag them.
     """
 
     alpha: float = 0.0002  # all windows share one baseline sample: an odd one must not flag them all
@@ -122,6 +126,8 @@ def run(context: Context, current: Summary, options: Options) -> Score:
         n_current=n_current,
         details={
             "squared_distance": test.squared_effect,
+            # of two Gaussians of equal covariance in those directions, nats
+            "gaussian_kl": max(0.0, test.squared_effect) / 2,
             "moved": moved,
             "directions": test.directions,
             "standardised": test.standardised,

@@ -126,6 +126,17 @@ def test_false_alarms_at_a_tenth_with_and_without_sessions() -> None:
         assert sum((each.p_value or 0) <= 0.1 for each in scores) <= 14
 
 
+def test_bins_that_share_sessions_are_joined() -> None:
+    """Sessions of 8 that begin within a bin; at α = 0.05 about 4 of 40 are expected, many more where bins stay apart."""
+    rng = np.random.default_rng(16)
+    scores = [
+        compare("embedding_mmd", *(WORLD.rows(515, rng, session=8)[3:] for _ in range(2)), permutations=199)
+        for _ in range(40)
+    ]
+    assert all(each.details["rows_a_bin"] >= 16 for each in scores)
+    assert sum(each.verdict is Verdict.DRIFT for each in scores) <= 12
+
+
 @pytest.mark.parametrize("name", [name for name in SHIFTS if name != "class_prior_5%"])
 def test_shifts_are_found(name: str) -> None:
     rng, world = np.random.default_rng(8), World(d=512)
