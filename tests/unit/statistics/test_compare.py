@@ -127,7 +127,7 @@ def test_false_alarms_at_a_tenth_with_and_without_sessions() -> None:
 
 
 def test_bins_that_share_sessions_are_joined() -> None:
-    """Sessions of 8 that begin within a bin; at α = 0.05 about 4 of 40 are expected, many more where bins stay apart."""
+    """Sessions of 8 that begin within a bin: at α = 0.05 about 4 of 40 are expected, far more where bins stay apart."""
     rng = np.random.default_rng(16)
     scores = [
         compare("embedding_mmd", *(WORLD.rows(515, rng, session=8)[3:] for _ in range(2)), permutations=199)
