@@ -51,7 +51,10 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was seen of one scenario. `drift` counts windows called drift by detector and modality."""
+    """What was seen of one scenario, by detector and modality where it says so.
+
+    `drift` counts windows called drift, `decided` those called that or ok; `sentences` are the last ones of drift.
+    """
 
     scenario: str
     seed: int
@@ -61,6 +64,7 @@ class Observed:
     first_drift_after: int | None
     drift: dict[str, int]
     decided: dict[str, int]
+    sentences: dict[str, str]
     fired: tuple[Fired, ...]
     fired_afterwards: tuple[str, ...]
     still_open: tuple[str, ...]
@@ -143,6 +147,7 @@ def _one(staging: Staging, scenario: DriftScenario, number: int) -> Observed:
         first_drift_after=min((_windows(phase, row.window_end) for row in drift), default=None),
         drift=_counts(row for row in judged if row.verdict == "drift"),
         decided=_counts(row for row in judged if row.verdict in ("ok", "drift")),
+        sentences={f"{row.detector} {row.modality}": row.explanation for row in judged if row.verdict == "drift"},
         fired=tuple(_fired(phase, row) for row in fired),
         fired_afterwards=tuple(f"{row.alertname} {row.modality}" for row in staging.fired(after)),
         still_open=tuple(staging.open_alerts()),
@@ -171,7 +176,7 @@ def _fired(phase: Phase, alert: Row[Any]) -> Fired:
         severity=alert.severity,
         after=_windows(phase, alert.firing_since),
         inhibited_by=alert.inhibited_by,
-        moved=None if not moved else str(moved[0].get("name", moved[0]) if isinstance(moved[0], dict) else moved[0]),
+        moved=str(moved[0]["statistic"]) if moved else None,
         sentence=alert.annotations.get("summary", ""),
     )
 
