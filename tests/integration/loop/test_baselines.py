@@ -22,7 +22,7 @@ from monitor.tasks.baselines import Baselines
 from monitor.telemetry import Metrics
 from tests.support.monitored import GRACE, HOP, NORMAL, SLOT, Stage, Traffic, settings
 
-WHO = {"actor": "alice", "reason": "a quiet minute"}
+WHO: dict[str, Any] = {"actor": "alice", "reason": "a quiet minute"}
 
 
 @pytest.fixture
