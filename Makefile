@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-statistics bench-gpu bench-worker checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-statistics bench-gpu bench-scenarios bench-worker checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: $(VENV)/.dev ## Measure detectors and log writing (two minutes); prints J
 
 bench-statistics: $(VENV)/.dev ## Measure what the detectors find and what they cost; a table, and JSON (BENCH_PARTS picks)
 	@$(BIN)/python -m tests.bench --table $(or $(ARGS),embeddings statistics calibration sequential)
+
+bench-scenarios: $(VENV)/.dev ## Drift scenarios through the real pipeline: what is found, when, as what (ten minutes)
+	@$(BIN)/python -m tests.bench scenarios
 
 bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a machine without one it says so
 	@$(BIN)/python -m tests.bench gpu

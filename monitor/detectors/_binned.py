@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 MOVED = 5
 # A statistic is among the moved ones from this many baseline standard deviations on.
 MOVED_EFFECT = 0.3
+# Changes are told in standard deviations up to so many.
+MOST_TOLD = 30.0
 
 
 def column(bins: Bins, name: str, of: str) -> Array:
@@ -113,9 +115,13 @@ def names(context: Context, width: int) -> Sequence[str]:
 
 
 def told(moved: Sequence[dict[str, Any]]) -> str:
-    """The moved statistics in words: "brightness fell by 2.1 sd, noise rose by 1.3 sd"."""
+    """The moved statistics in words: "brightness fell by 2.1 sd, noise rose by 1.3 sd".
+
+    Where the baseline hardly scatters, standard deviations say nothing to anybody: "unknown share rose from 0 to 0.2".
+    """
     words = []
     for each in moved[:3]:
-        way = "rose" if each["effect"] > 0 else "fell"
-        words.append(f"{each['statistic'].replace('_', ' ')} {way} by {abs(each['effect']):.1f} sd")
+        way, far = "rose" if each["effect"] > 0 else "fell", abs(each["effect"])
+        how = f"by {far:.1f} sd" if far <= MOST_TOLD else f"from {each['baseline']:.2g} to {each['window']:.2g}"
+        words.append(f"{each['statistic'].replace('_', ' ')} {way} {how}")
     return ", ".join(words)

@@ -2,9 +2,9 @@
 
 Image and text can each look as ever while they are mixed up. The worker scores each pair by its pointwise mutual
 information under a Gaussian model of baseline pairs and subtracts what image alone, and text alone, would lead one
-to expect; bins keep both residuals (the `pairing` column). Drift: **both** residuals moved, in the same direction:
-p is the larger of two Welch tests on bin means (an intersection-union test, Berger 1982). A change of one marginal,
-such as another class mix, moves one residual at most.
+to expect; bins keep both residuals (the `pairing` column). Drift: **both** residuals fell; p is the larger of two
+Welch tests on bin means (an intersection-union test, Berger 1982). A change of one marginal moves one residual at
+most. Where classes differ in how well their pairs fit, another class mix moves both: up is no drift, down may be.
 Effect: the smaller of the two shifts, in standard deviations of baseline rows.
 """
 
@@ -40,7 +40,8 @@ def _pairs(summary: Summary) -> int:
 def run(context: Context, current: Summary, options: Options) -> Score:
     """Judge the pairing of a window. `value` is the smaller shift, negative where pairs fit worse than before.
 
-    The `threshold` told is that of worse pairs; a shift as far the other way is drift too.
+    Pairs that fit better than the baseline's are no drift: where captions contradict their pictures more rarely, say,
+    because other classes come, nothing is mixed up.
     """
     n_reference, n_current = context.summary.bins.rows, current.bins.rows
     reference, window = sides(context, current, "pairing", options.bins)
@@ -61,12 +62,11 @@ def run(context: Context, current: Summary, options: Options) -> Score:
     p_value = float(welch(reference, window).max())
     same_way = bool(shifts[0] * shifts[1] > 0)
     value = float(shifts[np.abs(shifts).argmin()]) if same_way else 0.0
-    drift = p_value <= options.alpha and abs(value) >= options.effect
-    if drift:
-        how = "fit each other worse" if value < 0 else "resemble each other more"
+    drift = p_value <= options.alpha and value <= -options.effect
+    if drift or (p_value <= options.alpha and value >= options.effect):
         words = (
-            f"Image and text of a request {how} than in the baseline by {abs(value):.2f} standard deviations "
-            f"({in_words(p_value)}), whatever each looks like by itself."
+            f"Image and text of a request fit each other {'worse' if drift else 'better'} than in the baseline by "
+            f"{abs(value):.2f} standard deviations ({in_words(p_value)}), whatever each looks like by itself."
         )
     else:
         words = f"Image and text belong together as in the baseline (shift {value:+.2f} sd, {in_words(p_value)})."
