@@ -38,7 +38,7 @@ demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.j
 	@$(BIN)/fusionwatch-demo play $(ARGS)
 
 test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker, on every core
-	@$(BIN)/pytest -n logical --dist worksteal -m "not browser and not servers" $(ARGS)
+	@$(BIN)/pytest -n logical --dist loadfile -m "not browser and not servers" $(ARGS)
 
 test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one installed)
 	@$(BIN)/pytest -m browser $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import typer
 from rich.console import Console
@@ -12,7 +13,8 @@ from monitor.settings import MonitorSettings
 
 EXIT_SETTINGS = 2
 
-console = Console()
+# Where it is read by a program or written to a file, a table must not be folded to the width of no terminal.
+console = Console(width=None if sys.stdout.isatty() else 240)
 complaints = Console(stderr=True)
 
 

@@ -152,7 +152,7 @@ def test_an_unusable_answer_an_old_clock_and_a_repeated_id(observer: Observer, s
     logged(engine, "twice")
 
 
-def test_another_version_is_registered_beside_the_champion(observer: Observer, send: Send, engine: Engine) -> None:
+def test_the_champion_follows_another_version_once_it_answers(observer: Observer, send: Send, engine: Engine) -> None:
     for name in ("v2-a", "v2-b"):
         send(
             observer.topics["observations"],
@@ -165,7 +165,7 @@ def test_another_version_is_registered_beside_the_champion(observer: Observer, s
     assert second.class_names == ["a", "b"]
     assert second.fingerprints["text"] == "t"
     assert first.fingerprints["image"] != second.fingerprints["image"]
-    assert rows(engine, select(model_aliases.c.version)) == [("2026-02",)]
+    assert rows(engine, select(model_aliases.c.version)) == [("v2",)]
 
 
 def test_probes_and_metrics(observer: Observer) -> None:
