@@ -82,7 +82,7 @@ def findings(watch: Watch, judged: Judged[Key], basis: Basis, end: datetime, bef
             modality=modality,
             window=Window(end - watch.length, end),
             verdict=said.verdict,
-            value=judged.total,
+            value=judged.total if any(series.calibrated for series in judged.panel.values()) else None,
             p_value=None,
             effect=said.effect,
             interval=None,

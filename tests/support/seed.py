@@ -103,7 +103,7 @@ def _findings(connection: Connection, outage: bool) -> dict[tuple[str, str], lis
         end = at("11:30") + timedelta(seconds=30 * hop)
         gone = image_gone(end - timedelta(seconds=15), outage)
         rows += [_finding(rng, end, check, gone) for check in _CHECKS]
-    rows += [_gradual(at("12:30"), *watch) for watch in _WATCHES]
+        rows += [_gradual(end, *watch) for watch in _WATCHES]
     ids = connection.scalars(
         insert(findings).returning(findings.c.finding_id, sort_by_parameter_order=True), rows
     ).all()
@@ -115,8 +115,8 @@ def _findings(connection: Connection, outage: bool) -> dict[tuple[str, str], lis
 
 # detector, severity, allowed false alarms, metrics followed, windows learnt from, evidence, threshold
 _WATCHES: tuple[tuple[str, str, float, int, int, float, float], ...] = (
-    ("sequential", "ticket", 4.0, 9, 168, 31.7, 10_800.0),
-    ("sequential_page", "page", 1.0, 2, 41, 0.0, 86_400.0),
+    ("sequential", "ticket", 4.0, 9, 168, 31.7, 180.0),
+    ("sequential_page", "page", 1.0, 2, 41, 0.0, 8640.0),
 )
 
 
@@ -140,7 +140,7 @@ def _gradual(
         "window_start": end - timedelta(seconds=60),
         "window_end": end,
         "verdict": "ok" if calibrated else "insufficient",
-        "value": evidence,
+        "value": evidence if calibrated else None,
         "p_value": None,
         "effect": None,
         "interval_low": None,
