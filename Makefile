@@ -47,7 +47,7 @@ test-servers: $(VENV)/.dev ## Prometheus rules and Alertmanager routes by their 
 	@$(BIN)/pytest -m servers $(ARGS)
 
 test-kafka: $(VENV)/.dev ## Kafka-facing tests on Apache Kafka (Java 17+, Maven), or on KAFKA_BOOTSTRAP_SERVERS
-	@$(BIN)/pytest -m "kafka and not browser and not servers" --broker=apache $(ARGS)
+	@$(BIN)/pytest -n logical --dist loadfile -m "kafka and not browser and not servers" --broker=apache $(ARGS)
 
 kafka: $(VENV)/.dev ## An Apache Kafka in the foreground until Ctrl-C; ARGS="--port 9092 --secure"
 	@$(BIN)/python -m tests.support.run_kafka $(ARGS)
