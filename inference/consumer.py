@@ -28,6 +28,8 @@ HANDOVER_SECONDS = 8.0
 # A broker that waits this long although messages come (the embedded one does) adds it to their latency; a shorter wait
 # only adds idle exchanges.
 FETCH_WAIT_MS = 20
+# A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
+METADATA_MS = 10_000
 
 
 class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the library ships no types
@@ -92,6 +94,7 @@ class GroupConsumer:
             "session_timeout_ms": 10_000,
             "heartbeat_interval_ms": 2_000,
             "fetch_max_wait_ms": FETCH_WAIT_MS,
+            "metadata_max_age_ms": METADATA_MS,
             "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
         }
