@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import BigInteger, Connection, cast, func, select
+from sqlalchemy import BigInteger, Connection, Row, Select, cast, func, select
 
 from migrations.schema import bins
 from migrations.schema.summaries import summaries
@@ -22,7 +23,15 @@ def of_version(
     Bins come in order of time. Raises IncomparableError where one version's slots come from
     different encoders, and BinsError on a summary that cannot be read.
     """
-    rows = connection.execute(
+    parts: dict[str, list[tuple[datetime, Summary]]] = {modality: [] for modality in modalities}
+    for row in connection.execute(_of_version(window, model_version)):
+        parts.setdefault(row.modality, []).append((row.slot_start, _summary(row)))
+    return {modality: assemble(modality, kept) for modality, kept in parts.items()}
+
+
+def _of_version(window: Window, model_version: str) -> Select[Any]:
+    """Rows of the slots that start in the window, in order of time."""
+    return (
         select(
             summaries.c.slot_start,
             summaries.c.modality,
@@ -37,11 +46,10 @@ def of_version(
         )
         .order_by(summaries.c.slot_start, summaries.c.topic, summaries.c.partition, summaries.c.first_offset)
     )
-    parts: dict[str, list[tuple[datetime, Summary]]] = {modality: [] for modality in modalities}
-    for row in rows:
-        part = Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint)
-        parts.setdefault(row.modality, []).append((row.slot_start, part))
-    return {modality: assemble(modality, kept) for modality, kept in parts.items()}
+
+
+def _summary(row: Row[Any]) -> Summary:
+    return Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint)
 
 
 AT_ONCE = 200  # rows fetched at a time: about 10 MB of bins
@@ -54,28 +62,12 @@ def by_slot(
 
     Raises as `of_version` does.
     """
-    query = (
-        select(
-            summaries.c.slot_start,
-            summaries.c.modality,
-            summaries.c.counts,
-            summaries.c.bins,
-            summaries.c.encoder_fingerprint,
-        )
-        .where(
-            summaries.c.slot_start >= window.start,
-            summaries.c.slot_start < window.end,
-            summaries.c.model_version == model_version,
-            summaries.c.modality.in_(list(modalities)),
-        )
-        .order_by(summaries.c.slot_start, summaries.c.topic, summaries.c.partition, summaries.c.first_offset)
-    )
+    query = _of_version(window, model_version).where(summaries.c.modality.in_(list(modalities)))
     rows = connection.execution_options(yield_per=AT_ONCE).execute(query)
     for start, of_slot in groupby(rows, lambda row: row.slot_start):
         parts: dict[str, list[tuple[datetime, Summary]]] = defaultdict(list)
         for row in of_slot:
-            part = Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint)
-            parts[row.modality].append((start, part))
+            parts[row.modality].append((start, _summary(row)))
         yield start, {modality: assemble(modality, kept) for modality, kept in parts.items()}
 
 
