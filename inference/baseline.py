@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from inference.projection import FINE_BINS, FUSED, PRESENT, Projector, Rows
+from inference.projection import FINE_BINS, FUSED, PRESENT, Projector, Rows, fine_bins
 from inference.summaries import ROWS_PER_BIN
 from migrations.schema import bins as schema_bins
-from migrations.schema.bins import Bins
+from migrations.schema.bins import SHAPE_CELLS, Bins
 from migrations.schema.feature_map import FeatureMap
 from migrations.schema.pairing_map import PairingMap
 
@@ -40,7 +40,8 @@ class Validation:
     """N labelled, drift-free rows with every modality present, as the model answers them.
 
     `embeddings` maps each modality and `fused` to (N, d); `quality` each modality to (N, statistics); `predicted` and
-    `labels` (N,) class numbers; `confidence` (N,) after temperature; `agreement` (N,) 0 or 1.
+    `labels` (N,) class numbers; `confidence` (N,) after temperature; `agreement` (N,) 0 or 1. `contribution` maps each
+    modality to the (N,) confidence lost without it, NaN where that was not measured; empty where it never is.
     """
 
     embeddings: Mapping[str, Floats]
@@ -49,6 +50,7 @@ class Validation:
     confidence: Floats
     agreement: Floats
     labels: NDArray[np.int64]
+    contribution: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Baseline:
             arrays |= {f"features.{name}.{key}": array for key, array in feature_map.to_arrays().items()}
         if self.projector.pairing is not None:
             arrays |= {f"pairing.{key}": array for key, array in self.projector.pairing.to_arrays().items()}
+        arrays |= {f"edges.{name}": np.ascontiguousarray(edges) for name, edges in self.projector.edges.items()}
         for name, bins in self.reference.items():
             arrays[f"bins.{name}.count"] = np.ascontiguousarray(bins.count)
             arrays |= {f"bins.{name}.column.{key}": np.ascontiguousarray(a) for key, a in bins.columns.items()}
@@ -127,6 +130,7 @@ class Baseline:
             features,
             PairingMap.from_arrays(pairing) if pairing else None,
             (about["pair"][0], about["pair"][1]),
+            _under(arrays, "edges"),
         )
         reference = {
             name: Bins(parts["count"], _under(parts, "column")) for name, parts in _nested(arrays, "bins").items()
@@ -170,6 +174,8 @@ def fit_baseline(
     held_out = order[spent:]
     scale_on = {name: x[held_out] for name, x in rows.embeddings.items()}
     projector = fit_projector(source, scale_on, classes=len(class_names), seed=seed)
+    edges = {name: _edges(values[held_out]) for name, values in rows.quality.items() if values.shape[1]}
+    projector = replace(projector, edges=edges)
     reference = {
         name: schema_bins.from_rows(projection.columns, q)
         for name, projection in projector.project(_as_rows(rows, held_out)).items()
@@ -204,6 +210,13 @@ def fit_projector(
     return Projector(classes, features, PairingMap.fit(left, right), pair)
 
 
+def _edges(values: Floats) -> NDArray[np.float32]:
+    """(statistics, SHAPE_CELLS - 1) inner bounds of cells of equal mass; a constant's bounds are all equal."""
+    shares = np.arange(1, SHAPE_CELLS) / SHAPE_CELLS
+    edges: NDArray[np.float32] = np.quantile(values, shares, axis=0, method="lower").T.astype(np.float32)
+    return edges
+
+
 def _as_rows(rows: Validation, chosen: NDArray[np.intp]) -> Rows:
     n = len(chosen)
     return Rows(
@@ -219,12 +232,13 @@ def _as_rows(rows: Validation, chosen: NDArray[np.intp]) -> Rows:
         predicted=rows.predicted[chosen],
         confidence=rows.confidence[chosen],
         agreement=rows.agreement[chosen],
+        contribution={name: lost[chosen] for name, lost in rows.contribution.items()},
     )
 
 
 def _calibration(rows: Validation, classes: int) -> dict[str, Any]:
     correct = rows.predicted == rows.labels
-    fine = np.clip((rows.confidence * FINE_BINS).astype(np.int64), 0, FINE_BINS - 1)
+    fine = fine_bins(rows.confidence)
     of_class, right = (np.bincount(chosen, minlength=classes) for chosen in (rows.labels, rows.labels[correct]))
     return {
         "accuracy": float(correct.mean()),

@@ -58,7 +58,16 @@ class PredictionCache:
 
     def put(self, key: CacheKey, prediction: Prediction) -> None:
         """Keep a prediction that may be given again: one that used every modality and is no error."""
-        kept = replace(prediction, route=CACHED, preprocess_ms=0.0, encode_ms=0.0, fuse_ms=0.0, encoders_ms={})
+        kept = replace(
+            prediction,
+            route=CACHED,
+            preprocess_ms=0.0,
+            encode_ms=0.0,
+            fuse_ms=0.0,
+            compute_ms=0.0,
+            encoders_ms={},
+            contribution={},
+        )
         size = _size(kept)
         with self._lock:
             if key in self._held or size > self._max_bytes:

@@ -27,10 +27,11 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
         unused = np.array([name != FUSED and name not in row for row in rows], np.bool_)
         finite = finite & (unused | np.isfinite(vectors).all(axis=1))
     encode_ms = sum(output.encode_ms.values())
+    compute_ms = (encode_ms + output.fuse_ms) / len(rows)
     made = []
     for index, row in enumerate(rows):
         if not finite[index]:
-            made.append(_failed(card, row, Code.MODEL_NOT_FINITE, encode_ms, output.fuse_ms))
+            made.append(_failed(card, row, encode_ms, output.fuse_ms, compute_ms))
             continue
         choice = int(choices[index])
         skipped = bool(output.skipped[index])
@@ -54,6 +55,7 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
                 preprocess_ms=0.0,
                 encode_ms=encode_ms,
                 fuse_ms=output.fuse_ms,
+                compute_ms=compute_ms,
                 encoders_ms=output.encode_ms,
                 attention=None if output.attention is None or skipped else _attended(output.attention[index]),
             )
@@ -61,13 +63,13 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
     return made
 
 
-def _failed(card: ModelCard, row: Row, code: Code, encode_ms: float = 0.0, fuse_ms: float = 0.0) -> Prediction:
-    """A request that has no usable prediction, and why."""
+def _failed(card: ModelCard, row: Row, encode_ms: float, fuse_ms: float, compute_ms: float) -> Prediction:
+    """A request whose output holds NaN or infinity."""
     return Prediction(
         model_version=card.version,
         classes=card.labels,
         route=route(card, row),
-        error=code,
+        error=Code.MODEL_NOT_FINITE,
         label=None,
         confidence=None,
         probabilities=None,
@@ -77,6 +79,7 @@ def _failed(card: ModelCard, row: Row, code: Code, encode_ms: float = 0.0, fuse_
         preprocess_ms=0.0,
         encode_ms=encode_ms,
         fuse_ms=fuse_ms,
+        compute_ms=compute_ms,
     )
 
 

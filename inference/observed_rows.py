@@ -73,6 +73,7 @@ def row(record: Record, observation: Observation, known: Known, tolerance: Clock
             preprocess_ms=preprocess,
             encode_ms=encode,
             fuse_ms=fuse,
+            compute_ms=encode + fuse,
         ),
         degraded=any(parts[name].status is not Status.PRESENT for name in expected),
         quarantine=tolerance.quarantine(observation.produced_at, record.received_at),

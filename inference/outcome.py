@@ -24,8 +24,9 @@ class Prediction:
     `probabilities` is (C,) float32 in the order of `classes`. `embeddings` maps each present modality and
     `fused` to a (d,) vector, `quality` each present modality to its (Q,) statistics. Milliseconds are those of the
     whole batch: a request waits for its batch-mates. `encoders_ms` tells `encode_ms` by modality, where that
-    is known. `attention` (queries, keys) is there where the worker asks for it
-    and the request was fused.
+    is known; `compute_ms` is the request's share of the time that the model spent on its batch. `attention`
+    (queries, keys) is there where the worker asks for it and the request was fused; `contribution` tells, of a sample
+    of requests, how much confidence is lost without each modality.
     """
 
     model_version: str
@@ -41,8 +42,10 @@ class Prediction:
     preprocess_ms: float
     encode_ms: float
     fuse_ms: float
+    compute_ms: float = 0.0
     attention: NDArray[np.float16] | None = field(default=None, repr=False)
     encoders_ms: Mapping[str, float] = field(default_factory=dict)
+    contribution: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.neighbours import Tail, shifted
+from migrations.schema.bins import FARTHEST, LAG_EDGES, SHAPE_CELLS
 from migrations.schema.feature_map import FeatureMap
 from migrations.schema.pairing_map import PairingMap
 
@@ -29,7 +31,10 @@ class Rows:
     `embeddings` maps each modality and `fused` to (N, d), `quality` each modality to (N, statistics), `statuses` each
     modality to (N,) names, `present` where the modality was used. `routes` (N,) names; `predicted` (N,) class
     numbers, -1 where there is no prediction; `confidence` (N,) in [0, 1]; `agreement` (N,) 1 where the unimodal heads
-    and the fused prediction agree, else 0.
+    and the fused prediction agree, else 0. Where they are known, and NaN for rows without: `contribution` maps each
+    modality to the (N,) confidence that is lost without it; `lag` (N,) is the seconds from the capture of the right
+    modality of the pair to that of the left. `latency_ms` maps stages to (N,) milliseconds, and `compute_us` (N,) is
+    each row's share of the model's time.
     """
 
     topics: tuple[str, ...]
@@ -44,6 +49,10 @@ class Rows:
     predicted: NDArray[np.int64]
     confidence: NDArray[np.floating]
     agreement: NDArray[np.floating]
+    contribution: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    lag: NDArray[np.floating] | None = None
+    latency_ms: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    compute_us: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.topics)
@@ -57,7 +66,8 @@ class Rows:
             "confidence": self.confidence,
             "agreement": self.agreement,
         }
-        for group in ("embeddings", "quality", "statuses"):
+        arrays |= {name: known for name in ("lag", "compute_us") if (known := getattr(self, name)) is not None}
+        for group in ("embeddings", "quality", "statuses", "contribution", "latency_ms"):
             arrays |= {f"{group} of {name}": values for name, values in getattr(self, group).items()}
         if wrong := {name: len(values) for name, values in arrays.items() if len(values) != n}:
             raise ValueError(f"{n} rows were announced, but there are {wrong}")
@@ -68,26 +78,35 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Which rows (K,) of a batch enter a modality's bins, and their columns, each (K, width) float32."""
+    """Which rows (K,) of a batch enter a modality's bins, and their columns, each (K, width) float32.
+
+    `tail` of the fused rows is what the next batch needs to know of this one.
+    """
 
     rows: NDArray[np.intp]
     columns: Columns
+    tail: Tail | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projector:
     """The frozen maps: `features` by modality and `fused`, `pairing` of the two modalities `pair`, number of classes.
 
-    Without maps (no baseline) bins still hold quality, classes, confidence and agreement.
+    `edges` maps a modality to (statistics, SHAPE_CELLS - 1) inner bounds of the cells of each quality statistic.
+    Without maps (no baseline) bins still hold quality, classes, confidence, agreement, lag and contribution.
     """
 
     classes: int
     features: Mapping[str, FeatureMap]
     pairing: PairingMap | None = None
     pair: tuple[str, str] = ("image", "text")
+    edges: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def project(self, rows: Rows) -> dict[str, Projection]:
-        """Projections by modality, and `fused` for rows with every modality present and a finite output."""
+    def project(self, rows: Rows, before: Tail | None = None) -> dict[str, Projection]:
+        """Projections by modality, and `fused` for rows with every modality present and a finite output.
+
+        `before` is the tail of the batch before.
+        """
         projections, features = {}, {}
         complete = (
             (rows.predicted >= 0)
@@ -101,6 +120,8 @@ class Projector:
             columns: Columns = {}
             if modality in rows.quality:
                 columns["quality"] = np.asarray(rows.quality[modality][chosen], np.float32)
+                if modality in self.edges:
+                    columns["shape"] = _cells(columns["quality"], self.edges[modality])
             if modality in self.features:
                 columns["features"] = self.features[modality].transform(rows.embeddings[modality][chosen])
                 # by row of the batch, so that complete rows find theirs
@@ -108,22 +129,69 @@ class Projector:
                 features[modality][chosen] = columns["features"]
             projections[modality] = Projection(chosen, columns)
             complete &= usable
-        projections[FUSED] = self._fused(rows, np.flatnonzero(complete & _finite(rows, FUSED)), features)
+        projections[FUSED] = self._fused(rows, np.flatnonzero(complete & _finite(rows, FUSED)), features, before)
         return projections
 
-    def _fused(self, rows: Rows, chosen: NDArray[np.intp], features: Mapping[str, NDArray[np.float32]]) -> Projection:
-        fine = np.clip((rows.confidence[chosen] * FINE_BINS).astype(np.int64), 0, FINE_BINS - 1)
+    def _fused(
+        self,
+        rows: Rows,
+        chosen: NDArray[np.intp],
+        features: Mapping[str, NDArray[np.float32]],
+        before: Tail | None,
+    ) -> Projection:
         columns: Columns = {
             "classes": np.eye(self.classes, dtype=np.float32)[rows.predicted[chosen]],
-            "confidence": np.eye(FINE_BINS, dtype=np.float32)[fine],
+            "confidence": np.eye(FINE_BINS, dtype=np.float32)[fine_bins(rows.confidence[chosen])],
             "agreement": np.asarray(rows.agreement[chosen, None], np.float32),
+            "lag": _lags(rows.lag, chosen),
+            "contribution": _contributions(rows, chosen),
         }
+        tail = before
         if FUSED in self.features:
             columns["features"] = self.features[FUSED].transform(rows.embeddings[FUSED][chosen])
         left, right = self.pair
         if self.pairing is not None and left in features and right in features:
             columns["pairing"] = self.pairing.residuals(features[left][chosen], features[right][chosen])
-        return Projection(chosen, columns)
+            # neighbours are those of the sender: partitions are read in turns
+            order = np.argsort(rows.slot_at[chosen], kind="stable")
+            made = chosen[order]
+            columns["shift"] = np.empty((len(chosen), 2 * FARTHEST + 2), np.float32)
+            columns["shift"][order], tail = shifted(self.pairing, features[left][made], features[right][made], before)
+        return Projection(chosen, columns, tail)
+
+
+def fine_bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The cell (N,) of each confidence in [0, 1] among FINE_BINS equal ones."""
+    cells: NDArray[np.int64] = np.clip((confidence * FINE_BINS).astype(np.int64), 0, FINE_BINS - 1)
+    return cells
+
+
+def _cells(values: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(K, statistics x SHAPE_CELLS), a one in the cell of each statistic's value; a cell holds its upper edge."""
+    cells = (values[:, :, None] > edges).sum(axis=2)
+    columns: NDArray[np.float32] = np.eye(SHAPE_CELLS, dtype=np.float32)[cells].reshape(len(values), -1)
+    return columns
+
+
+def _lags(lag: NDArray[np.floating] | None, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+    """(K, cells) with a one in the cell of each lag, and no one where it is not known."""
+    columns = np.zeros((len(chosen), len(LAG_EDGES) + 1), np.float32)
+    if lag is not None:
+        known = np.flatnonzero(np.isfinite(lag[chosen]))
+        columns[known, np.searchsorted(LAG_EDGES, lag[chosen][known])] = 1
+    return columns
+
+
+def _contributions(rows: Rows, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+    """(K, modalities + 1): the confidence lost without each, and a one; zeros where that was not measured."""
+    names = sorted(rows.statuses)
+    columns = np.zeros((len(chosen), len(names) + 1), np.float32)
+    if names and rows.contribution.keys() >= set(names):
+        lost = np.stack([rows.contribution[name][chosen] for name in names], axis=1)
+        measured = np.isfinite(lost).all(axis=1)
+        columns[measured, :-1] = lost[measured]
+        columns[measured, -1] = 1
+    return columns
 
 
 def _finite(rows: Rows, modality: str) -> NDArray[np.bool_]:

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference import row_totals
+from inference.neighbours import Tail
 from inference.projection import FUSED, Projection, Projector, Rows
 from migrations.schema import bins as schema_bins
+from migrations.schema import totals as schema_totals
 from migrations.schema.bins import EMPTY, Bins
+from migrations.schema.totals import Totals
 
 ROWS_PER_BIN = 8  # near-duplicates of a session of that length mostly share a bin
-MAX_BINS = 64  # with 128 features about 35 kB a record
-MAX_RECORDS = 256  # about 9 MB
+MAX_BINS = 64  # with 128 features and ten classes 55 kB a record at most
+MAX_RECORDS = 256  # 14 MB at most
 
 
 class RecordKey(NamedTuple):
@@ -38,7 +42,10 @@ class RecordKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SummaryRecord:
-    """The sum so far of one slot and modality: `counts` of rows by status or route, and `bins` of `q` rows each."""
+    """The sum so far of one slot and modality: `counts` of rows by status or route, and `bins` of `q` rows each.
+
+    That of `fused` has `totals` too, and as `tail` the newest rows that the accumulator saw, of whatever slot.
+    """
 
     key: RecordKey
     slot_seconds: int
@@ -46,6 +53,8 @@ class SummaryRecord:
     counts: Mapping[str, int]
     bins: Bins
     q: int
+    totals: Totals = field(default_factory=dict)
+    tail: Tail | None = None
 
     def payload(self) -> bytes:
         """The bins as stored."""
@@ -87,12 +96,13 @@ class Accumulator:
         self._max_bins = max_bins
         self._max_records = max_records
         self._records: OrderedDict[_Place, SummaryRecord] = OrderedDict()
+        self._tail: Tail | None = None
 
     def preview(self, rows: Rows) -> list[SummaryRecord]:
         """Records of every slot that the rows touch, with them added; the accumulator itself does not change."""
         if len(rows) == 0:
             return []
-        projections = self._projector.project(rows)
+        projections = self._projector.project(rows, self._tail)
         records = []
         for (slot, topic, partition), chosen in self._groups(rows):
             first = int(rows.offsets[chosen].min())
@@ -101,9 +111,17 @@ class Accumulator:
                 record = self._records.get(place) or self._start(place, first)
                 counts = Counter(record.counts)
                 counts.update(_count(rows, modality, chosen))
-                added = self._add(replace(record, counts=dict(counts)), projections[modality], chosen)
-                records.append(added)
+                record = replace(record, counts=dict(counts))
+                if modality == FUSED:
+                    record = self._with_totals(record, rows, chosen, projections[FUSED].tail)
+                records.append(self._add(record, projections[modality], chosen))
         return records
+
+    def _with_totals(
+        self, record: SummaryRecord, rows: Rows, chosen: NDArray[np.intp], tail: Tail | None
+    ) -> SummaryRecord:
+        added = row_totals.of_rows(rows, _trusted(rows, chosen), self._projector.classes)
+        return replace(record, totals=schema_totals.merge([record.totals, added]), tail=tail)
 
     def commit(self, records: Iterable[SummaryRecord]) -> None:
         """Take over a preview whose transaction has been committed."""
@@ -112,11 +130,13 @@ class Accumulator:
             place = _Place(int(key.slot_start.timestamp()), key.modality, key.topic, key.partition)
             self._records[place] = record
             self._records.move_to_end(place)
+            self._tail = record.tail or self._tail
         while len(self._records) > self._max_records:
             self._records.popitem(last=False)
 
     def forget(self, topic: str, partition: int) -> None:
         """Drop the records of a partition that another worker has taken over."""
+        self._tail = None
         gone = [place for place in self._records if (place.topic, place.partition) == (topic, partition)]
         for place in gone:
             del self._records[place]
@@ -153,13 +173,17 @@ class Accumulator:
 
 def _count(rows: Rows, modality: str, chosen: NDArray[np.intp]) -> dict[str, int]:
     """Rows by status, or for `fused` by route. Quarantined rows are counted as such and nowhere else."""
-    trusted = chosen[~rows.quarantined[chosen]]
+    trusted = _trusted(rows, chosen)
     if modality != FUSED:
         # the empty status: a modality that was neither expected nor sent is no outage
         return _tally([status for status in rows.statuses[modality][trusted].tolist() if status])
     counts = {"rows": len(trusted), **_tally(rows.routes[trusted].tolist())}
     quarantined = len(chosen) - len(trusted)
     return {**counts, "quarantined": quarantined} if quarantined else counts
+
+
+def _trusted(rows: Rows, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+    return chosen[~rows.quarantined[chosen]]
 
 
 def _tally(names: Sequence[str]) -> dict[str, int]:

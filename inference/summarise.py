@@ -34,6 +34,7 @@ class Preview:
                 "encoder_fingerprint": record.encoder_fingerprint,
                 "counts": dict(record.counts),
                 "bins": record.payload(),
+                "totals": dict(record.totals),
                 "updated_at": now,
             }
             for records in self.records.values()
@@ -136,12 +137,36 @@ class WindowSummaries:
             predicted=np.array([-1 if p.label is None else p.classes.index(p.label) for p in predictions], np.int64),
             confidence=np.array([np.nan if p.confidence is None else p.confidence for p in predictions], np.float64),
             agreement=np.array([p.agreement is True for p in predictions], np.float64),
+            contribution={
+                name: np.array([p.contribution.get(name, np.nan) for p in predictions]) for name in version.modalities
+            },
+            lag=np.array([_lag(row, version.projector.pair) for row in group]),
+            latency_ms=_latencies(group),
+            compute_us=np.array([1000 * p.compute_ms for p in predictions]),
         )
 
 
 def _status(row: Predicted, modality: str) -> str:
     outcome = row.modalities.get(modality)
     return "" if outcome is None else str(outcome.status)
+
+
+def _lag(row: Predicted, pair: tuple[str, str]) -> float:
+    """Seconds from the capture of the right modality to that of the left; NaN where one is not known."""
+    times = [None if (part := row.modalities.get(name)) is None else part.captured_at for name in pair]
+    return float("nan") if times[0] is None or times[1] is None else (times[0] - times[1]).total_seconds()
+
+
+def _latencies(group: Sequence[Predicted]) -> dict[str, NDArray[np.float64]]:
+    """(N,) milliseconds by stage. A request waits for its batch-mates, so that encoding and fusing are the batch's."""
+    stages = {
+        "queue": [row.queue_ms for row in group],
+        "preprocess": [row.preprocess_ms for row in group],
+        "encode": [row.prediction.encode_ms for row in group],
+        "fuse": [row.prediction.fuse_ms for row in group],
+        "total": [row.total_ms for row in group],
+    }
+    return {name: np.array(values, np.float64) for name, values in stages.items()}
 
 
 def _stack(vectors: Sequence[NDArray[np.float32] | None], width: int) -> NDArray[np.float32]:

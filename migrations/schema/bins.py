@@ -6,6 +6,20 @@ of bins, with an empty element. Because near-duplicate rows of one session arriv
 test that permutes whole bins keeps its false-alarm rate where one that permutes rows does not.
 
 The stored form is a safetensors buffer (one array per column, one for the counts) whose metadata names the layout.
+
+| column | of | sums over the bin's rows |
+|---|---|---|
+| `features` | each modality and `fused` | the frozen feature map's r features |
+| `quality` | each modality | its quality statistics |
+| `shape` | each modality | for each statistic, rows in each of `SHAPE_CELLS` cells of equal mass in the baseline |
+| `classes`, `confidence` | `fused` | rows of each predicted class; rows by confidence in equal cells of [0, 1] |
+| `agreement` | `fused` | rows on which unimodal heads and the fused prediction agree |
+| `pairing` | `fused` | the pairing score's two residuals |
+| `shift` | `fused` | pairing scores with neighbours up to `FARTHEST` requests away, earlier ones first; rows counted |
+| `lag` | `fused` | rows by the seconds between the two captures (left minus right) in the cells of `LAG_EDGES` |
+| `contribution` | `fused` | confidence lost without each modality, in order of names; rows on which it was measured |
+
+Not every row has a `shift`, a `lag` or a `contribution`; those columns say themselves how many have.
 """
 
 from __future__ import annotations
@@ -19,6 +33,9 @@ from safetensors.numpy import load as _load
 from safetensors.numpy import save as _save
 
 LAYOUT = 1
+SHAPE_CELLS = 8
+FARTHEST = 4  # requests that one modality may run ahead of the other and still be recognised
+LAG_EDGES = (-60.0, -10.0, -2.0, -0.5, -0.1, 0.1, 0.5, 2.0, 10.0, 60.0)  # seconds
 _COUNT = "__count__"
 
 FloatArray = NDArray[np.float32]
@@ -80,12 +97,19 @@ def from_rows(rows: Mapping[str, NDArray[np.floating]], q: int) -> Bins:
     return Bins(count, columns)
 
 
-def merge(parts: Iterable[Bins]) -> Bins:
-    """Concatenate bins. Empty parts vanish; raises BinsError where two parts hold different columns."""
+def merge(parts: Iterable[Bins], *, common: bool = False) -> Bins:
+    """Concatenate bins. Empty parts vanish; raises BinsError where two parts hold different columns.
+
+    With `common`, columns that not every part holds are left out instead: an older worker may write fewer. A column
+    that all hold must still be as wide in each.
+    """
     kept = [part for part in parts if len(part.count)]
     if not kept:
         return EMPTY
     shapes = [{name: sums.shape[1] for name, sums in part.columns.items()} for part in kept]
+    if common:
+        shared = set.intersection(*(set(shape) for shape in shapes))
+        shapes = [{name: width for name, width in shape.items() if name in shared} for shape in shapes]
     if any(shape != shapes[0] for shape in shapes):
         raise BinsError(f"bins with different columns cannot be merged: {shapes}")
     return Bins(

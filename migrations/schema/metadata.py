@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, DateTime, MetaData, func
+from sqlalchemy import CheckConstraint, Column, DateTime, MetaData, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -28,3 +30,9 @@ def one_of(column: str, *values: str) -> CheckConstraint:
     """A text column limited to the given values."""
     allowed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({allowed})", name=column)
+
+
+def totals() -> Column[Any]:
+    """Counts over all rows of a summary."""
+    empty = text("'{}'::jsonb")
+    return Column("totals", JSONB, nullable=False, server_default=empty, comment="counts by name: schema/totals.py")

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 
-from migrations.schema.metadata import TIMESTAMP, created_at, metadata, one_of
+from migrations.schema.metadata import TIMESTAMP, created_at, metadata, one_of, totals
 
 
 def _id(name: str) -> Column[int]:
@@ -89,6 +89,7 @@ baseline_summaries = Table(
     Column("encoder_fingerprint", Text, nullable=False),
     Column("counts", JSONB, nullable=False),
     Column("bins", LargeBinary, nullable=False),
+    totals(),
 )
 
 # What the sequential monitor remembers of one series of findings; bounded, and enough to go on after a restart.

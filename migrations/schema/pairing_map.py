@@ -75,16 +75,26 @@ class PairingMap:
 
     def residuals(self, left: ArrayLike, right: ArrayLike) -> FloatArray:
         """(N, 2) residual scores of N pairs of features (N, r), given the left and given the right modality."""
+        u, v = self.canonical(left, right)
+        score = self.score(u, v)
+        out = np.stack([score - _design(u) @ self.given_left, score - _design(v) @ self.given_right], axis=1)
+        residuals: FloatArray = out.astype(np.float32)
+        return residuals
+
+    def canonical(self, left: ArrayLike, right: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Canonical scores u and v, (N, k) each, of N pairs of features (N, r)."""
         p = len(self.left_centre)
         x, y = np.asarray(left, np.float32), np.asarray(right, np.float32)
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or min(x.shape[1], y.shape[1]) < p:
             raise PairingError(f"features have shapes {x.shape} and {y.shape}, expected two of (N, {p} or more)")
-        u = _cut((x[:, :p] - self.left_centre) @ self.left)
-        v = _cut((y[:, :p] - self.right_centre) @ self.right)
-        score = _score(u, v, self.rho)
-        out = np.stack([score - _design(u) @ self.given_left, score - _design(v) @ self.given_right], axis=1)
-        residuals: FloatArray = out.astype(np.float32)
-        return residuals
+        u: FloatArray = _cut((x[:, :p] - self.left_centre) @ self.left)
+        v: FloatArray = _cut((y[:, :p] - self.right_centre) @ self.right)
+        return u, v
+
+    def score(self, u: FloatArray, v: FloatArray) -> FloatArray:
+        """(N,) pointwise mutual information, in nats, of pairs with canonical scores u and v (N, k)."""
+        score: FloatArray = _score(u, v, self.rho)
+        return score
 
     def to_arrays(self) -> dict[str, FloatArray]:
         """The map as named arrays, for safetensors."""

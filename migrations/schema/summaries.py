@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from migrations.schema.metadata import TIMESTAMP, metadata
+from migrations.schema.metadata import TIMESTAMP, metadata, totals
 
 # One row per (slot, model version, modality, partition, accumulator); a worker rewrites its own row with the sum so
 # far in the transaction that writes the log rows it sums. `first_offset`, the first offset an accumulator saw, tells
@@ -25,5 +25,6 @@ summaries = Table(
     Column("encoder_fingerprint", Text, nullable=False),
     Column("counts", JSONB, nullable=False, comment="rows by status or route"),
     Column("bins", LargeBinary, nullable=False, comment="migrations.schema.bins, layout in its metadata"),
+    totals(),
     Column("updated_at", TIMESTAMP, nullable=False),
 )

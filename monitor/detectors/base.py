@@ -148,7 +148,8 @@ def judge(
 
 
 def _missing(detector: Detector[Any, Any], context: Context) -> bool:
-    return detector.takes is not Takes.LABELS and context.summary.bins.rows == 0
+    """Whether the baseline has nothing of what the detector counts."""
+    return detector.takes is not Takes.LABELS and detector.size(context.summary) == 0
 
 
 def _same_encoder(reference: Summary, current: Summary) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from migrations.schema import bins as schema_bins
-from migrations.schema.bins import EMPTY, Bins
+from migrations.schema import totals as schema_totals
+from migrations.schema.bins import Bins
+from migrations.schema.totals import Totals
 from monitor.domain.window import IncomparableError, Labelled, Reference, Summary, Window
 
 # A baseline's bins of one modality: what a checkpoint brings has as many, and detectors join them further.
@@ -38,6 +40,7 @@ class Gathered:
         self._modality = modality
         self._most = most
         self._counts: Counter[str] = Counter()
+        self._totals: Totals = {}
         self._parts: list[Bins] = []
         self._held = self._halvings = 0
         self._fingerprint = ""
@@ -52,6 +55,7 @@ class Gathered:
                 )
             self._fingerprint = part.fingerprint
         self._counts.update(part.counts)
+        self._totals = schema_totals.merge([self._totals, part.totals])
         bins = part.bins
         for _ in range(self._halvings):
             bins = schema_bins.halve(bins)
@@ -59,13 +63,13 @@ class Gathered:
             self._parts.append(bins)
             self._held += len(bins.count)
         while self._held > self._most:
-            joined = schema_bins.halve(schema_bins.merge(self._parts))
+            joined = schema_bins.halve(schema_bins.merge(self._parts, common=True))
             self._parts, self._held, self._halvings = [joined], len(joined.count), self._halvings + 1
 
     def summary(self) -> Summary:
         """What came so far."""
-        merged = schema_bins.merge(self._parts) if self._parts else EMPTY
-        return Summary(self._modality, dict(self._counts), merged, self._fingerprint)
+        merged = schema_bins.merge(self._parts, common=True)
+        return Summary(self._modality, dict(self._counts), merged, self._fingerprint, self._totals)
 
 
 class Period:

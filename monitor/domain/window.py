@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from migrations.schema import bins as schema_bins
+from migrations.schema import totals as schema_totals
 from migrations.schema.bins import EMPTY, Bins
+from migrations.schema.totals import Totals
 
 FUSED = "fused"  # the summary of the fused embedding and the prediction, beside those of the inputs
 
@@ -44,18 +46,21 @@ class Window:
 class Summary:
     """What was added up of one modality: `counts` of rows by status or route, and `bins` of the usable rows.
 
-    `fingerprint` names the encoder and feature map the bins were made with; it is empty only where there are none.
+    `totals`, of `fused` alone, count all rows by time, class, confidence and cost. `fingerprint` names the encoder and
+    feature map the bins were made with; it is empty only where there are none.
     """
 
     modality: str
     counts: Mapping[str, int] = field(default_factory=dict)
     bins: Bins = EMPTY
     fingerprint: str = ""
+    totals: Totals = field(default_factory=dict)
 
 
 def merge(modality: str, parts: Iterable[Summary]) -> Summary:
     """The summary of all parts' rows: counts add, bins concatenate in the order given. No parts: an empty summary.
 
+    Of the bins' columns those remain that every part has: workers of two releases may have written one window.
     Raises IncomparableError where parts are of another modality, or of different fingerprints.
     """
     kept = list(parts)
@@ -67,8 +72,9 @@ def merge(modality: str, parts: Iterable[Summary]) -> Summary:
     counts: Counter[str] = Counter()
     for part in kept:
         counts.update(part.counts)
-    joined = schema_bins.merge(part.bins for part in kept)
-    return Summary(modality, dict(counts), joined, fingerprints.pop() if fingerprints else "")
+    joined = schema_bins.merge((part.bins for part in kept), common=True)
+    totals = schema_totals.merge(part.totals for part in kept)
+    return Summary(modality, dict(counts), joined, fingerprints.pop() if fingerprints else "", totals)
 
 
 def assemble(modality: str, parts: Iterable[tuple[datetime, Summary]]) -> Summary:

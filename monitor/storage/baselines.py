@@ -77,7 +77,7 @@ def _reference(connection: Connection, found: Row[Any], hour: int | None) -> Ref
 
 
 def _summary(row: Row[Any]) -> Summary:
-    return Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint)
+    return Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint, row.totals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,7 @@ def create(connection: Connection, made: Made, *, actor: str, now: datetime) -> 
             "encoder_fingerprint": each.fingerprint,
             "counts": dict(each.counts),
             "bins": bins.dump(each.bins),
+            "totals": dict(each.totals),
         }
         for hour, summaries in {EVERY_HOUR: made.summaries, **made.hours}.items()
         for name, each in summaries.items()

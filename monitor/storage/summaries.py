@@ -38,6 +38,7 @@ def _of_version(window: Window, model_version: str) -> Select[Any]:
             summaries.c.counts,
             summaries.c.bins,
             summaries.c.encoder_fingerprint,
+            summaries.c.totals,
         )
         .where(
             summaries.c.slot_start >= window.start,
@@ -49,7 +50,7 @@ def _of_version(window: Window, model_version: str) -> Select[Any]:
 
 
 def _summary(row: Row[Any]) -> Summary:
-    return Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint)
+    return Summary(row.modality, row.counts, bins.load(row.bins), row.encoder_fingerprint, row.totals)
 
 
 AT_ONCE = 200  # rows fetched at a time: about 10 MB of bins

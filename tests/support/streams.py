@@ -13,6 +13,7 @@ from inference.baseline import Baseline, Validation, fit_baseline
 from inference.projection import Rows
 from inference.summaries import Accumulator, SummaryRecord
 from migrations.schema import bins as schema_bins
+from migrations.schema.totals import STAGES
 from monitor.domain.window import Evidence, Reference, Summary, Window, assemble
 from tests.support.synthetic import World
 
@@ -92,6 +93,8 @@ def batch(rows: Validation, *, start: float = 0.0, rate: float = 50.0, first: in
         predicted=rows.predicted,
         confidence=rows.confidence,
         agreement=rows.agreement,
+        latency_ms={stage: 10 * rows.confidence + number for number, stage in enumerate(STAGES)},
+        compute_us=1000 * rows.confidence,
     )
 
 
@@ -109,7 +112,10 @@ def accumulator(made: Baseline, *, slot_seconds: int = 5, max_bins: int = 64) ->
 def window_summaries(records: list[SummaryRecord]) -> dict[str, Summary]:
     """Records as the monitor merges them: read back from their stored form, in slot order."""
     parts = [
-        (r.key.slot_start, Summary(r.key.modality, r.counts, schema_bins.load(r.payload()), r.encoder_fingerprint))
+        (
+            r.key.slot_start,
+            Summary(r.key.modality, r.counts, schema_bins.load(r.payload()), r.encoder_fingerprint, r.totals),
+        )
         for r in records
     ]
     names = {part.modality for _, part in parts}

@@ -93,7 +93,7 @@ def test_without_a_baseline_embeddings_of_any_width_are_not_looked_at() -> None:
     preview = summaries(None, {}).preview([row(0), row(1, embeddings=odd, quality={})])
     assert rows_in_bins(preview) == {"image": 0, "text": 0, "fused": 2}
     (fused,) = [schema_bins.load(each["bins"]) for each in preview.rows(NOW) if each["modality"] == "fused"]
-    assert set(fused.columns) == {"classes", "confidence", "agreement"}
+    assert set(fused.columns) == {"classes", "confidence", "agreement", "lag", "contribution"}
 
 
 def test_a_version_that_was_dropped_starts_new_records(made: Baseline) -> None:

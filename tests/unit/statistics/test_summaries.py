@@ -35,6 +35,8 @@ def cut(rows: Rows, start: int, stop: int) -> Rows:
     part = slice(start, stop)
 
     def taken(value: Any) -> Any:
+        if value is None:
+            return None
         return {name: x[part].copy() for name, x in value.items()} if isinstance(value, dict) else copy(value[part])
 
     return Rows(**{each.name: taken(getattr(rows, each.name)) for each in fields(rows)})
@@ -62,6 +64,52 @@ def test_any_batching_gives_the_same_window(made: Baseline, traffic: Rows, cuts:
         assert np.array_equal(other.bins.count, summary.bins.count)
         for name in summary.bins.columns:
             assert np.allclose(other.bins.columns[name], summary.bins.columns[name], rtol=1e-4, atol=1e-3)
+        assert other.totals == summary.totals
+
+
+def test_a_record_fits_in_64_kilobytes(made: Baseline) -> None:
+    """At the defaults, with every column there is and more rows than the bins of a minute hold."""
+    rows = batch(answers(2_000, np.random.default_rng(2)), start=1_000_020, rate=40)
+    for record in accumulator(made, slot_seconds=60).preview(rows):
+        assert len(record.bins.count) == 63  # as many as there may be but one
+        assert len(record.payload()) <= 64_000
+
+
+def test_totals_count_every_trusted_row(made: Baseline, traffic: Rows) -> None:
+    rows = cut(traffic, 0, 60)
+    rows.quarantined[:10] = True
+    rows.predicted[10:15] = -1
+    rows.routes[15:20] = "fallback:text"
+    fused = window_summaries(accumulator(made, slot_seconds=60).preview(rows))["fused"]
+    assert set(map(sum, (fused.totals[f"latency.{stage}"] for stage in rows.latency_ms))) == {50}
+    assert rows.compute_us is not None
+    assert fused.totals["compute_us"] == [np.rint(rows.compute_us[10:]).sum()]
+    assert sum(fused.totals["classes.fallback:text"]) == sum(fused.totals["confidence.fallback:text"]) == 5
+    assert fused.totals["classes.fused"] == np.bincount(rows.predicted[20:], minlength=len(CLASSES)).tolist()
+
+
+def test_a_modality_that_runs_late_pairs_best_with_a_neighbour(made: Baseline) -> None:
+    """Column 4 is a request's own pair; captions that are late by one fit the picture of the request before."""
+    right = answers(400, np.random.default_rng(3))
+    late = replace(right, embeddings={**right.embeddings, "text": np.roll(right.embeddings["text"], 1, axis=0)})
+    for rows, best in ((right, 4), (late, 5)):
+        worker = accumulator(made, slot_seconds=60)
+        traffic = batch(rows, start=1_000_020, partitions=3)
+        worker.commit(worker.preview(cut(traffic, 0, 150)))
+        shift = window_summaries(worker.preview(cut(traffic, 150, 400)))["fused"].bins.total("shift")
+        assert shift[-1] == 400 - 4  # the first four have too few before them
+        assert shift[:-1].argmax() == best
+
+
+def test_lags_and_contributions_are_summed_where_they_are_known(made: Baseline, traffic: Rows) -> None:
+    lag = np.full(len(traffic), np.nan)
+    lag[:6] = [0.0, 0.05, -0.3, 100.0, -100.0, 0.1]
+    lost = np.full(len(traffic), np.nan)
+    lost[:3] = [0.25, 0.5, -0.25]
+    rows = replace(traffic, lag=lag, contribution={"image": lost, "text": 2 * lost})
+    bins = window_summaries(accumulator(made, slot_seconds=60).preview(rows))["fused"].bins
+    assert bins.total("lag").tolist() == [1, 0, 0, 0, 1, 3, 0, 0, 0, 0, 1]
+    assert bins.total("contribution").tolist() == [0.5, 1.0, 3]
 
 
 def test_records_are_kept_by_slot_and_partition(made: Baseline, traffic: Rows) -> None:
@@ -135,12 +183,6 @@ def test_an_empty_batch_has_no_records(made: Baseline, traffic: Rows) -> None:
     assert accumulator(made).preview(cut(traffic, 0, 0)) == []
 
 
-def test_a_record_fits_in_64_kilobytes(made: Baseline) -> None:
-    rows = batch(answers(1200, np.random.default_rng(2)), start=0, rate=20)
-    worker = accumulator(made, slot_seconds=60)
-    assert max(len(record.payload()) for record in worker.preview(rows)) < 64_000
-
-
 def test_baselines_survive_their_file(made: Baseline, tmp_path: Path) -> None:
     again = saved(made, tmp_path)
     assert again.fingerprints == made.fingerprints
@@ -151,7 +193,18 @@ def test_baselines_survive_their_file(made: Baseline, tmp_path: Path) -> None:
     rows = batch(answers(20, np.random.default_rng(3)))
     expected, found = (each.projector.project(rows)["fused"].columns for each in (made, again))
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    assert set(expected) == {"classes", "confidence", "agreement", "features", "pairing"}
+    before, after = (each.projector.project(rows)["image"].columns["shape"] for each in (made, again))
+    assert np.array_equal(before, after)
+    assert set(expected) == {
+        "classes",
+        "confidence",
+        "agreement",
+        "lag",
+        "contribution",
+        "features",
+        "pairing",
+        "shift",
+    }
 
 
 def test_reference_rows_are_not_those_the_maps_were_fitted_on(made: Baseline) -> None:
