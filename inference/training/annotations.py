@@ -1,0 +1,271 @@
+"""An annotations file: labelled pictures and texts, one JSON object a line, checked before anything is trained on it.
+
+Each line is `{"id", "image", "text", "label", "split", "metadata": {"source", "language", "annotators",
+"agreement_score", "date"}}`. `image` is a path, relative to the file's folder; either it or `text` may be left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inference.modalities import image as images
+from inference.modalities import text as texts
+from inference.modalities.base import Status
+from inference.training.data import LabelledExample
+
+SPLITS = ("train", "validation", "test")
+SHOWN = 20
+"""Problems told at once: enough to see a pattern, few enough to read."""
+
+Split = Literal["train", "validation", "test"]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class AnnotationsError(ValueError):
+    """The file cannot be used; the text has one line for each problem: where, what, and what is allowed."""
+
+    def __init__(self, path: Path, problems: Sequence[str]) -> None:
+        shown = [f"{path}{problem}" for problem in problems[:SHOWN]]
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        super().__init__("\n".join(shown + more))
+        self.problems = tuple(problems)
+
+
+class Metadata(BaseModel):
+    """What is known of a row beside its content; other keys are ignored. No annotator's name is written anywhere."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str | None = None
+    language: str | None = None
+    annotators: Annotated[int, Field(ge=1)] | tuple[str, ...] | None = None
+    agreement_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    date: datetime | date | None = None
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Name
+    label: Name
+    image: Annotated[str, Field(min_length=1)] | None = None
+    text: str | None = None
+    split: Split | None = None
+    metadata: Metadata = Metadata()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the file. `image` is absolute; `digest` is the SHA-256 of its bytes, None without a picture."""
+
+    line: int
+    id: str
+    image: Path | None
+    digest: str | None
+    text: str | None
+    label: str
+    split: Split | None
+    metadata: Metadata
+
+    @property
+    def group(self) -> str:
+        """Rows of one picture belong together; so do rows of one text that have no picture."""
+        return self.digest or "text " + hashlib.sha256((self.text or "").encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How groups of rows without a split are dealt; the rest is for training."""
+
+    validation: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+def read_annotations(path: Path, labels: Sequence[str] | None = None, shares: Shares | None = None) -> list[Row]:
+    """Read and check every line and every picture; `labels` are those that are allowed, by default any.
+
+    With `shares`, rows of a file that names no splits are dealt by their pictures; without, they keep None.
+
+    Raises:
+        AnnotationsError: anything is wrong with any row, or rows of one picture are in different splits.
+    """
+    rows, problems = _parse(path, labels)
+    problems += _repeated(rows)
+    if len({row.split is None for row in rows}) > 1:
+        without = [row for row in rows if row.split is None]
+        problems.append(
+            f":{without[0].line}: split: {len(without)} of {len(rows)} rows have none; "
+            f"expected one of {', '.join(SPLITS)} in every row or in none"
+        )
+    if not rows and not problems:
+        problems.append(": no rows; expected one JSON object a line")
+    rows, unreadable = _with_digests(rows)
+    problems += unreadable
+    if problems:
+        raise AnnotationsError(path, sorted(problems, key=_line_number))
+    if shares is not None and rows[0].split is None:
+        rows = [replace(row, split=_dealt(row.group, shares)) for row in rows]
+    if leaks := leaked(rows):
+        raise AnnotationsError(path, leaks)
+    return rows
+
+
+def leaked(rows: Iterable[Row]) -> list[str]:
+    """A problem for each picture (or text without a picture) whose rows are in several splits."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    problems = []
+    for members in groups.values():
+        if len({row.split for row in members}) > 1:
+            named = ", ".join(f"{row.id!r} (line {row.line}, {row.split})" for row in members[:SHOWN])
+            more = f" and {len(members) - SHOWN} more" if len(members) > SHOWN else ""
+            what = "picture" if members[0].digest else "text"
+            problems.append(
+                f":{members[0].line}: split: one {what} in several splits: {named}{more}; expected one split"
+            )
+    return problems
+
+
+class AnnotatedExamples(Sequence[LabelledExample]):
+    """Rows as examples, decoded when they are asked for, as the worker decodes requests. Safe to read in threads."""
+
+    def __init__(self, rows: Sequence[Row], labels: Sequence[str]) -> None:
+        """`labels` in the model's order. Raises KeyError where a row has another."""
+        numbers = {name: number for number, name in enumerate(labels)}
+        self.rows = tuple(rows)
+        self.labels: NDArray[np.int64] = np.array([numbers[row.label] for row in rows], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> LabelledExample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[LabelledExample]: ...
+    def __getitem__(self, index: int | slice) -> LabelledExample | list[LabelledExample]:
+        """One example, or several. Raises OSError or ValueError where a picture has gone since it was checked."""
+        if isinstance(index, slice):
+            return [self._example(i) for i in range(*index.indices(len(self.rows)))]
+        return self._example(index)
+
+    def _example(self, index: int) -> LabelledExample:
+        row = self.rows[index]
+        pixels = None
+        if row.image is not None:
+            decoded = images.decode(row.image.read_bytes())
+            if decoded.status is not Status.PRESENT:
+                raise ValueError(f"{row.image}: picture is {decoded.status} ({decoded.reason})")
+            pixels = decoded.value
+        return LabelledExample(row.id, pixels, row.text, int(self.labels[index]))
+
+
+def _parse(path: Path, labels: Sequence[str] | None) -> tuple[list[Row], list[str]]:
+    rows, problems = [], []
+    for number, line in _lines(path):
+        try:
+            parsed = _Line.model_validate(_object(line))
+        except ValidationError as error:
+            problems += [f":{number}: {_told(each)}" for each in error.errors()]
+            continue
+        except ValueError as error:
+            problems.append(f":{number}: {error}")
+            continue
+        problems += [f":{number}: {problem}" for problem in _unusable(parsed, labels)]
+        image = path.parent / parsed.image if parsed.image else None
+        fields = (parsed.text, parsed.label, parsed.split, parsed.metadata)
+        rows.append(Row(number, parsed.id, image, None, *fields))
+    return rows, problems
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+    except OSError as error:
+        raise AnnotationsError(path, [f": cannot be read: {error.strerror}"]) from error
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"expected a JSON object in UTF-8: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    field = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{field}: unknown field; allowed: {', '.join(_Line.model_fields)}"
+    return f"{field}: {error['msg']}"
+
+
+def _unusable(line: _Line, labels: Sequence[str] | None) -> Iterator[str]:
+    if line.image is None and line.text is None:
+        yield "image, text: both missing; expected one at least"
+    if labels is not None and line.label not in labels:
+        yield f"label: {line.label!r} is unknown; allowed: {', '.join(labels)}"
+    if line.text is not None:
+        decoded = texts.decode(line.text)
+        if decoded.status is not Status.PRESENT:
+            yield f"text: {decoded.status} ({decoded.reason}); leave it out where there is none"
+
+
+def _repeated(rows: Sequence[Row]) -> list[str]:
+    first: dict[str, int] = {}
+    return [
+        f":{row.line}: id: {row.id!r} is that of line {first[row.id]} too; expected unique ids"
+        for row in rows
+        if first.setdefault(row.id, row.line) != row.line
+    ]
+
+
+def _with_digests(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """The rows with digests of their pictures, and what is wrong with those that the worker could not decode."""
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(_picture, rows))
+    done = [replace(row, digest=digest) for row, (digest, _) in zip(rows, found, strict=True)]
+    return done, [f":{row.line}: image: {wrong}" for row, (_, wrong) in zip(rows, found, strict=True) if wrong]
+
+
+def _picture(row: Row) -> tuple[str | None, str | None]:
+    """The digest of a row's picture, and why it cannot be used."""
+    if row.image is None:
+        return None, None
+    try:
+        data = row.image.read_bytes()
+    except OSError as error:
+        return None, f"{row.image} cannot be read: {error.strerror}"
+    decoded = images.decode(data)
+    if decoded.status is not Status.PRESENT:
+        return None, f"{row.image} is {decoded.status} ({decoded.reason}); allowed: {', '.join(images.FORMATS)}"
+    return hashlib.sha256(data).hexdigest(), None
+
+
+def _dealt(group: str, shares: Shares) -> Split:
+    """By a hash: a picture keeps its split when rows are added, in whatever order."""
+    digest = hashlib.sha256(f"{shares.seed}\0{group}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2.0**64
+    if place < shares.test:
+        return "test"
+    return "validation" if place < shares.test + shares.validation else "train"
+
+
+def _line_number(problem: str) -> int:
+    head = problem[1:].split(":", 1)[0]
+    return int(head) if head.isdigit() else 0
