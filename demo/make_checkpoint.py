@@ -114,7 +114,7 @@ class Trainer:
     def _loss(self, picked: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         claims, captions = self._captions(picked)
         pictures = self._batch("image", [self.preprocessor.picture(self.scenes[i].image) for i in picked])
-        texts = self._batch("text", [self.preprocessor.caption(caption) for caption in captions])
+        texts = self._batch("text", self.preprocessor.captions(captions))
         rows, classes = len(picked), len(Label)
         image, text = self.model.encode_image(pictures), self.model.encode_text(texts)
         output = self.model.fuse(self._drop(image, text, classes))

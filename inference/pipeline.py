@@ -1,9 +1,9 @@
-"""From a message to what a model takes, and from a model's word to an outcome: pure steps, one request at a time."""
+"""From messages to what a model takes, and from a model's word to an outcome: pure steps."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,24 @@ class Ready:
 
 Opened = Ready | DeadLetter
 
+# Decoded values of a modality are prepared together, for what is done to one costs least right after the same was done
+# to another; but no more of them than so many bytes, since a picture may be far larger than what is kept of it.
+PREPARED_TOGETHER = 1_000_000
+
+
+@dataclass(slots=True)
+class _Opening:
+    """A well-formed request on its way to the model."""
+
+    record: Record
+    request: Request
+    digests: Mapping[str, bytes]
+    key: CacheKey | None
+    known: Prediction | None
+    modalities: dict[str, ModalityOutcome] = field(default_factory=dict)
+    inputs: dict[str, Prepared] = field(default_factory=dict)
+    decoded: dict[str, tuple[float, float]] = field(default_factory=dict)
+
 
 class Opener:
     """Parses, digests and decodes messages. Safe for several threads; whatever a message holds, it does not raise."""
@@ -62,41 +80,33 @@ class Opener:
         self._cache = cache
         self._clock = clock
 
-    def open(self, record: Record, card: ModelCard) -> Opened:
-        """What the model of `card` takes of a message, or why it takes nothing."""
+    def open(self, records: Sequence[Record], card: ModelCard) -> list[Opened]:
+        """What the model of `card` takes of each message, or why it takes nothing.
+
+        The messages of a call are ready together: each has the time of all of them as its `preprocess_ms`.
+        """
         begun = self._clock()
+        read = [self._read(record, card) for record in records]
+        fresh = [each for each in read if isinstance(each, _Opening) and each.known is None]
+        for name in card.modalities:
+            self._decode(name, fresh, card)
+        spent = (self._clock() - begun) * 1000
+        return [each if isinstance(each, DeadLetter) else _ready(each, spent) for each in read]
+
+    def _read(self, record: Record, card: ModelCard) -> _Opening | DeadLetter:
         parsed = self._parser.parse(record)
         if isinstance(parsed, Refusal):
             return DeadLetter(record, parsed)
         digests = {name: self._hasher.digest(given.data) for name, given in parsed.modalities.items()}
         key = self._key(digests, card)
         known = self._cache.get(key) if self._cache is not None and key is not None else None
+        opening = _Opening(record, parsed, digests, key, known)
         if known is not None:
-            modalities = {
+            opening.modalities = {
                 name: _outcome(Status.PRESENT, None, digests[name], given, self._quality(name, known.quality.get(name)))
                 for name, given in parsed.modalities.items()
             }
-            inputs: dict[str, Prepared] = {}
-            times: dict[str, tuple[float, float]] = {}
-        else:
-            modalities, inputs, times = self._decode(parsed, digests, card)
-            if not any(outcome.status is Status.PRESENT for outcome in modalities.values()):
-                detail = ", ".join(
-                    f"{name}: {part.status} ({part.reason})" for name, part in sorted(modalities.items())
-                )
-                return DeadLetter(record, Refusal(Code.NO_USABLE_MODALITY, detail))
-        return Ready(
-            record=record,
-            request=parsed.without_data(),
-            modalities=modalities,
-            inputs=inputs,
-            known=known,
-            key=key,
-            decoded=times,
-            preprocess_ms=(self._clock() - begun) * 1000,
-            size=sum(array.nbytes for part in inputs.values() for array in part.inputs.values()),
-            length=length(inputs),
-        )
+        return opening
 
     def _key(self, digests: Mapping[str, bytes], card: ModelCard) -> CacheKey | None:
         """The cache's key, where every modality of the model was sent and nothing else."""
@@ -104,32 +114,67 @@ class Opener:
             return None
         return CacheKey.of(card.version, digests)
 
-    def _decode(
-        self, request: Request, digests: Mapping[str, bytes], card: ModelCard
-    ) -> tuple[dict[str, ModalityOutcome], dict[str, Prepared], dict[str, tuple[float, float]]]:
-        """Each modality that was expected or sent and that the model takes; what was prepared of it, and when."""
-        expected = set(card.modalities) if request.expected is None else set(request.expected)
-        outcomes, inputs, times = {}, {}, {}
-        for name in sorted((expected | request.modalities.keys()) & set(card.modalities)):
-            given = request.modalities.get(name)
+    def _decode(self, name: str, openings: Sequence[_Opening], card: ModelCard) -> None:
+        """Fill in one modality where it was expected or sent."""
+        waiting: list[tuple[_Opening, Given, Decoded]] = []
+        begun, size = self._clock(), 0
+        for opening in openings:
+            given = opening.request.modalities.get(name)
             if given is None:
-                outcomes[name] = NOT_SENT
+                expected = opening.request.expected
+                if expected is None or name in expected:
+                    opening.modalities[name] = NOT_SENT
                 continue
-            begun = self._clock()
             decoded = _present(given.data) if card.raw else self._modalities[name].decode(given.data)
-            quality: Mapping[str, float] = {}
-            if decoded.status is Status.PRESENT:
-                inputs.update(card.prepare({name: decoded.value}))
-                quality = self._quality(name, inputs[name].quality)
-            times[name] = begun, self._clock()
-            spent = (times[name][1] - begun) * 1000
-            outcomes[name] = _outcome(decoded.status, decoded.reason, digests[name], given, quality, spent)
-        return outcomes, inputs, times
+            waiting.append((opening, given, decoded))
+            size += getattr(decoded.value, "nbytes", 0)
+            if size > PREPARED_TOGETHER:
+                self._prepare(name, waiting, card, begun)
+                waiting, begun, size = [], self._clock(), 0
+        if waiting:
+            self._prepare(name, waiting, card, begun)
+
+    def _prepare(
+        self, name: str, waiting: Sequence[tuple[_Opening, Given, Decoded]], card: ModelCard, begun: float
+    ) -> None:
+        usable = [(opening, each.value) for opening, _, each in waiting if each.status is Status.PRESENT]
+        prepared = card.prepare_all(name, [value for _, value in usable])
+        for (opening, _), each in zip(usable, prepared, strict=True):
+            opening.inputs[name] = each
+        ended = self._clock()
+        spent = (ended - begun) * 1000 / len(waiting)
+        for opening, given, decoded in waiting:
+            inputs = opening.inputs.get(name)
+            quality = {} if inputs is None else self._quality(name, inputs.quality)
+            opening.modalities[name] = _outcome(
+                decoded.status, decoded.reason, opening.digests[name], given, quality, spent
+            )
+            opening.decoded[name] = begun, ended
 
     def _quality(self, name: str, measured: Any) -> Mapping[str, float]:
         if measured is None or not len(measured):
             return {}
         return dict(zip(self._modalities[name].quality_names, map(float, measured), strict=True))
+
+
+def _ready(opening: _Opening, preprocess_ms: float) -> Opened:
+    if not any(outcome.status is Status.PRESENT for outcome in opening.modalities.values()):
+        detail = ", ".join(
+            f"{name}: {part.status} ({part.reason})" for name, part in sorted(opening.modalities.items())
+        )
+        return DeadLetter(opening.record, Refusal(Code.NO_USABLE_MODALITY, detail))
+    return Ready(
+        record=opening.record,
+        request=opening.request.without_data(),
+        modalities=opening.modalities,
+        inputs=opening.inputs,
+        known=opening.known,
+        key=opening.key,
+        decoded=opening.decoded,
+        preprocess_ms=preprocess_ms,
+        size=sum(array.nbytes for part in opening.inputs.values() for array in part.inputs.values()),
+        length=length(opening.inputs),
+    )
 
 
 def _present(data: bytes | str) -> Decoded:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -48,13 +48,13 @@ class Preprocessing(Protocol):
         """`pixels` (H, W, 3) uint8 of one RGB picture, at the model's size."""
         ...
 
-    def caption(self, text: str, /) -> dict[str, NDArray[Any]]:
-        """`input_ids` and `attention_mask` of one text, each (T,) int64."""
+    def captions(self, texts: Sequence[str], /) -> list[dict[str, NDArray[Any]]]:
+        """`input_ids` and `attention_mask` of each text, (T,) int64."""
         ...
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizers.Tokenizer behind `caption`."""
+        """The tokenizers.Tokenizer behind `captions`."""
         ...
 
 
@@ -75,15 +75,15 @@ class Modality:
     """One modality.
 
     `wire` is the type of its data in a request. `decode` never raises: limits come first, then decoding. `prepare`
-    takes one decoded value. `quality_names` names the Q statistics in order. `blank` is a value that stands in where
-    a batch has none. Both functions are called by several threads at once.
+    takes N decoded values, each by itself: together they cost less. `quality_names` names the Q statistics in order.
+    `blank` is a value that stands in where a batch has none. Both functions are called by several threads at once.
     """
 
     name: str
     wire: type[bytes] | type[str]
     quality_names: tuple[str, ...]
     decode: Callable[[Any], Decoded]
-    prepare: Callable[[Any, Preprocessing], Prepared]
+    prepare: Callable[[Sequence[Any], Preprocessing], list[Prepared]]
     blank: Any
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inference import wire
 from inference.modalities.base import Decoded, Modality, Prepared, Preprocessing, Status
@@ -29,20 +31,27 @@ def decode(data: str) -> Decoded:
     return Decoded(Status.PRESENT, value=data)
 
 
-def prepare(text: str, preprocessing: Preprocessing) -> Prepared:
-    """`input_ids`, `attention_mask` and the quality statistics of a text.
+def prepare(texts: Sequence[str], preprocessing: Preprocessing) -> list[Prepared]:
+    """`input_ids`, `attention_mask` and the quality statistics of each text.
 
     `pieces` counts the tokenizer's pieces without its two markers, up to the model's length; `unknown_share` is the
     share of them outside the vocabulary; `pieces_per_word` rises with typos and other languages; `unusual_share` is
     the share of characters outside printable ASCII.
     """
-    inputs = preprocessing.caption(text)
-    ids = inputs["input_ids"]
+    unknown = preprocessing.tokenizer.token_to_id("[UNK]")
+    tokenized = preprocessing.captions(texts)
+    return [
+        Prepared(inputs, _measure(text, inputs["input_ids"], unknown))
+        for text, inputs in zip(texts, tokenized, strict=True)
+    ]
+
+
+def _measure(text: str, ids: NDArray[np.int64], unknown: int) -> NDArray[np.float32]:
     pieces = max(len(ids) - 2, 0)
-    unknown = int((ids == preprocessing.tokenizer.token_to_id("[UNK]")).sum()) / max(pieces, 1)
+    unknown_share = int((ids == unknown).sum()) / max(pieces, 1)
     words = len(_WORD.findall(text))
     unusual = 1 - len(_USUAL.findall(text)) / max(len(text), 1)
-    return Prepared(inputs, np.array([pieces, unknown, pieces / max(words, 1), unusual], np.float32))
+    return np.array([pieces, unknown_share, pieces / max(words, 1), unusual], np.float32)
 
 
 MODALITY = Modality("text", str, QUALITY, decode, prepare, blank="")

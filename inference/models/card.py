@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,13 @@ class ModelCard:
 
     def prepare(self, values: Mapping[str, Any]) -> dict[str, Prepared]:
         """One request's decoded values, by modality, as the model takes them. Safe to call from several threads."""
+        return {name: self.prepare_all(name, [value])[0] for name, value in values.items()}
+
+    def prepare_all(self, name: str, values: Sequence[Any]) -> list[Prepared]:
+        """N decoded values of one modality as the model takes them. Safe to call from several threads."""
         if self.preprocessor is None:
-            return dict.fromkeys(values, UNREAD)
-        known = modalities()
-        return {name: known[name].prepare(value, self.preprocessor) for name, value in values.items()}
+            return [UNREAD] * len(values)
+        return modalities()[name].prepare(values, self.preprocessor)
 
 
 def load_card(folder: Path) -> ModelCard:
@@ -95,7 +98,9 @@ def load_card(folder: Path) -> ModelCard:
         modalities=names,
         fingerprints=fingerprints,
         preprocessor=preprocessor,
-        blanks={n: UNREAD if preprocessor is None else known[n].prepare(known[n].blank, preprocessor) for n in names},
+        blanks={
+            n: UNREAD if preprocessor is None else known[n].prepare([known[n].blank], preprocessor)[0] for n in names
+        },
         raw=raw,
         folder=folder,
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
+
+# The callers' threads are the parallelism: the library's own pool would double the cost of a short text.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Preprocessor:
         if pad is None:
             raise ValueError("tokenizer: expected a [PAD] token")
         tokenizer.enable_truncation(max_tokens)
-        # one caption is never padded, but the setting is part of the file, and the file of the fingerprint
+        # padding is taken off again, but the setting is part of the file, and the file of the fingerprint
         tokenizer.enable_padding(pad_id=pad, pad_token="[PAD]")
         self.image = image
         self.tokenizer = tokenizer
@@ -86,8 +90,13 @@ class Preprocessor:
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
         return {"pixels": pixels}
 
-    def caption(self, text: str) -> dict[str, NDArray[Any]]:
-        """`input_ids` and `attention_mask` (T,) int64, T at most the model's length."""
+    def captions(self, texts: Sequence[str]) -> list[dict[str, NDArray[Any]]]:
+        """For each text `input_ids` and `attention_mask` (T,) int64, T at most the model's length."""
         # the batch call lets other threads run meanwhile, which `encode` does not
-        ids = np.array(self.tokenizer.encode_batch_fast([text])[0].ids, np.int64)
-        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        return [_tokens(encoding) for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+
+
+def _tokens(encoding: Encoding) -> dict[str, NDArray[Any]]:
+    mask = np.array(encoding.attention_mask, np.int64)
+    length = int(mask.sum())  # without the padding to the longest of the call
+    return {"input_ids": np.array(encoding.ids, np.int64)[:length], "attention_mask": mask[:length]}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from inference.models.card import ModelCard
-from inference.pipeline import Opened, Opener
+from inference.pipeline import Opener
 from inference.record import Record
 from inference.serving import Serving
 from inference.stages.channel import Channel
@@ -32,11 +31,8 @@ class OpenStage:
         share = min(self._most, -(-len(records) // self._threads))
         for start in range(0, len(records), share):
             part = records[start : start + share]
-            future = self._pool.submit(self._open, part, serving.card)
+            future = self._pool.submit(self._opener.open, part, serving.card)
             self._target.put(Polled(part, serving, epoch, future))
-
-    def _open(self, records: Sequence[Record], card: ModelCard) -> list[Opened]:
-        return [self._opener.open(record, card) for record in records]
 
     def end(self) -> None:
         """Say that nothing more will be submitted."""

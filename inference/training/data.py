@@ -63,7 +63,7 @@ def _prepared(example: LabelledExample, preprocessor: Preprocessor) -> dict[str,
     if example.image is not None:
         row["image"] = Prepared(preprocessor.picture(example.image), UNREAD.quality)
     if example.caption is not None:
-        row["text"] = Prepared(preprocessor.caption(example.caption), UNREAD.quality)
+        row["text"] = Prepared(preprocessor.captions([example.caption])[0], UNREAD.quality)
     return row
 
 

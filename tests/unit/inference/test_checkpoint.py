@@ -56,7 +56,8 @@ def test_loads_what_was_saved(folder: Path) -> None:
         assert torch.equal(logits(checkpoint), rounded(random_batch()).logits)
     caption = "a red circle, left of xylophones"
     assert np.array_equal(
-        checkpoint.preprocessor.caption(caption)["input_ids"], small_preprocessor().caption(caption)["input_ids"]
+        checkpoint.preprocessor.captions([caption])[0]["input_ids"],
+        small_preprocessor().captions([caption])[0]["input_ids"],
     )
 
 
@@ -82,7 +83,10 @@ def test_transformers_loads_the_same_folder(folder: Path) -> None:
         assert torch.equal(model(random_batch()).logits, logits(load_checkpoint(folder, CPU)))
     assert AutoConfig.from_pretrained(folder).id2label == dict(enumerate(LABELS))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer("a red circle")["input_ids"] == small_preprocessor().caption("a red circle")["input_ids"].tolist()
+    assert (
+        tokenizer("a red circle")["input_ids"]
+        == small_preprocessor().captions(["a red circle"])[0]["input_ids"].tolist()
+    )
 
 
 def test_fingerprints_follow_their_encoder(folder: Path, tmp_path: Path) -> None:

@@ -72,10 +72,10 @@ def test_arbitrary_bytes_are_never_an_exception(data: bytes) -> None:
 
 
 def test_image_statistics_follow_what_they_name() -> None:
-    names = dict(zip(image.QUALITY, image.measure(NOISE), strict=True))
+    names = dict(zip(image.QUALITY, image.measure([NOISE])[0], strict=True))
     grey = np.full((64, 64, 3), 100, np.uint8)
-    flat = dict(zip(image.QUALITY, image.measure(grey), strict=True))
-    dark = dict(zip(image.QUALITY, image.measure((NOISE * 0.3).astype(np.uint8)), strict=True))
+    flat = dict(zip(image.QUALITY, image.measure([grey])[0], strict=True))
+    dark = dict(zip(image.QUALITY, image.measure([(NOISE * 0.3).astype(np.uint8)])[0], strict=True))
     assert flat["brightness"] == pytest.approx(100 / 255, abs=1e-6)
     assert flat["saturation"] == flat["sharpness"] == 0.0
     assert dark["brightness"] == pytest.approx(0.3 * names["brightness"], abs=0.01)
@@ -85,14 +85,14 @@ def test_image_statistics_follow_what_they_name() -> None:
 def test_the_noise_estimate_finds_the_noise_that_was_added() -> None:
     rng = np.random.default_rng(1)
     light = 128 + rng.normal(0, 10, (256, 256, 1)) @ np.ones((1, 3))
-    estimate = image.measure(np.clip(light, 0, 255).astype(np.uint8))[image.QUALITY.index("noise")]
+    estimate = image.measure([np.clip(light, 0, 255).astype(np.uint8)])[0][image.QUALITY.index("noise")]
     assert estimate == pytest.approx(10 / 255, rel=0.05)
 
 
 def test_a_large_image_is_measured_within_bounds() -> None:
     large = np.random.default_rng(0).integers(0, 256, (3000, 2000, 3), np.uint8)
-    small = dict(zip(image.QUALITY, image.measure(large[:400, :400]), strict=True))
-    assert dict(zip(image.QUALITY, image.measure(large), strict=True)) == pytest.approx(small, rel=0.03)
+    small = dict(zip(image.QUALITY, image.measure([large[:400, :400]])[0], strict=True))
+    assert dict(zip(image.QUALITY, image.measure([large])[0], strict=True)) == pytest.approx(small, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_text_limits(data: str, status: Status, reason: str | None) -> None:
 
 
 def test_a_picture_is_prepared_at_the_models_size_as_bytes() -> None:
-    prepared = image.prepare(NOISE, small_preprocessor())
+    prepared = image.prepare([NOISE], small_preprocessor())[0]
     expected = np.asarray(Image.fromarray(NOISE).resize((32, 32), Image.Resampling.BILINEAR))
     assert prepared.inputs["pixels"].dtype == np.uint8
     assert np.array_equal(prepared.inputs["pixels"], expected)
-    assert prepared.quality == pytest.approx(image.measure(NOISE))
-    at_size = image.prepare(expected, small_preprocessor()).inputs["pixels"]
+    assert prepared.quality == pytest.approx(image.measure([NOISE])[0])
+    at_size = image.prepare([expected], small_preprocessor())[0].inputs["pixels"]
     assert np.array_equal(at_size, expected)
     with pytest.raises(ValueError, match=r"expected \(height, width, 3\) uint8"):
         small_preprocessor().picture(NOISE[:, :, 0])
@@ -127,7 +127,7 @@ def test_a_picture_is_prepared_at_the_models_size_as_bytes() -> None:
 
 def test_a_text_is_prepared_unpadded_and_measured() -> None:
     preprocessor = small_preprocessor()
-    prepared = text.prepare("a red xyz é", preprocessor)
+    prepared = text.prepare(["a red xyz é"], preprocessor)[0]
     ids = prepared.inputs["input_ids"]
     assert ids.tolist() == preprocessor.tokenizer.encode("a red xyz é").ids
     assert prepared.inputs["attention_mask"].tolist() == [1] * len(ids)
@@ -136,10 +136,23 @@ def test_a_text_is_prepared_unpadded_and_measured() -> None:
     assert names == pytest.approx(
         {"pieces": 6, "unknown_share": 0, "pieces_per_word": 6 / 4, "unusual_share": 1 / 11}, rel=1e-6
     )
-    long = text.prepare("red " * 100, preprocessor)
+    long = text.prepare(["red " * 100], preprocessor)[0]
     assert len(long.inputs["input_ids"]) == 32
     assert long.quality[0] == 30
-    assert text.prepare("☃", preprocessor).quality[1] == 1.0
+    assert text.prepare(["☃"], preprocessor)[0].quality[1] == 1.0
+
+
+def test_values_are_prepared_together_as_each_by_itself() -> None:
+    preprocessor, rng = small_preprocessor(), np.random.default_rng(2)
+    sizes = [(64, 64), (9, 2), (64, 64), (300, 20), (1, 1), (520, 520), (64, 64)] * 3
+    pictures = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    words = ["", "red", "a red circle left of a blue square", "☃"]
+    for modality, values in ((image, pictures), (text, words)):
+        together = modality.prepare(values, preprocessor)
+        for each, value in zip(together, values, strict=True):
+            (alone,) = modality.prepare([value], preprocessor)
+            assert each.quality == pytest.approx(alone.quality, rel=1e-5, abs=1e-7)
+            assert all(np.array_equal(each.inputs[name], array) for name, array in alone.inputs.items())
 
 
 def test_values_are_prepared_alike_by_many_threads() -> None:
@@ -148,8 +161,8 @@ def test_values_are_prepared_alike_by_many_threads() -> None:
     words = [" ".join(["red", "circle", "of"][: i % 3 + 1]) for i in range(40)]
 
     def both(index: int) -> tuple[bytes, list[int]]:
-        pixels = image.prepare(pictures[index], preprocessor).inputs["pixels"]
-        return pixels.tobytes(), text.prepare(words[index], preprocessor).inputs["input_ids"].tolist()
+        pixels = image.prepare([pictures[index]], preprocessor)[0].inputs["pixels"]
+        return pixels.tobytes(), text.prepare([words[index]], preprocessor)[0].inputs["input_ids"].tolist()
 
     alone = [both(index) for index in range(40)]
     with ThreadPoolExecutor(8) as pool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,12 @@ class TinyPreprocessing:
     def picture(self, pixels: NDArray[np.uint8], /) -> dict[str, NDArray[Any]]:
         return {"pixels": np.full((4, 4, 3), round(float(pixels.mean())), np.uint8)}
 
-    def caption(self, text: str, /) -> dict[str, NDArray[Any]]:
-        ids = np.full(max(1, len(text)), 2, np.int64)
-        return {"input_ids": ids, "attention_mask": np.full_like(ids, int(bool(text)))}
+    def captions(self, texts: Sequence[str], /) -> list[dict[str, NDArray[Any]]]:
+        ids = [np.full(max(1, len(text)), 2, np.int64) for text in texts]
+        return [
+            {"input_ids": each, "attention_mask": np.full_like(each, int(bool(text)))}
+            for text, each in zip(texts, ids, strict=True)
+        ]
 
 
 @dataclass
@@ -86,7 +89,7 @@ def tiny_card(temperature: float = 2.0) -> ModelCard:
         modalities=("image", "text"),
         fingerprints={"image": "i", "text": "t", "fused": "f"},
         preprocessor=preprocessing,
-        blanks={name: known[name].prepare(known[name].blank, preprocessing) for name in ("image", "text")},
+        blanks={name: known[name].prepare([known[name].blank], preprocessing)[0] for name in ("image", "text")},
         raw=False,
         folder=Path("tiny"),
     )
