@@ -24,11 +24,12 @@ from inference.modalities.base import modalities
 from inference.models.card import load_card
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
-from tests.bench import checkpoints, pacing
+from tests.bench import checkpoints, device_family, pacing
 from tests.bench.rig import CAPTIONS, Rig, pictures, rig
 
 ROUNDS = 3
 TINY = Path("demo/checkpoint")
+SHARES = (0.1, 0.25, 0.5, 0.75)
 
 
 def run() -> dict[str, Any]:
@@ -117,21 +118,34 @@ def _bare_rate(folder: Path, images: list[bytes], batch: int, seconds: float) ->
 
 
 def latency(servers: Rig) -> dict[str, Any]:
-    """What is added to the model's own time at half of saturation, and what a request costs from idle to saturation."""
+    """What is added to the model's own time at half of saturation, and what a request costs from idle to saturation.
+
+    `device`: a model of 10 ms a batch that takes no CPU, as on hardware of its own. `tiny`: a model that computes on
+    the very cores that sender, reader, broker and database use too.
+    """
+    device = device_family.save(servers.folder / "device", milliseconds=10.0)
+    return {
+        "batch_wait_ms": 20.0,
+        "device": _latency(servers, "device", device, 6_000, FAMILY_MODULES=device_family.__name__),
+        "tiny": _latency(servers, "tiny", TINY, 4_000),
+    }
+
+
+def _latency(servers: Rig, name: str, folder: Path, count: int, **settings: str) -> dict[str, Any]:
     images = pictures(16, 64)
-    probe = servers.prepare("latency_probe", TINY, TORCH_THREADS="1")
-    servers.backlog(probe.topics["requests"], 4_000, images)
-    full = servers.drain_rate(probe, 4_000)
+    probe = servers.prepare(f"latency_{name}_probe", folder, TORCH_THREADS="1", **settings)
+    servers.backlog(probe.topics["requests"], count, images)
+    full = servers.drain_rate(probe, count)
+    servers.forget(probe)
     loads = {}
-    for share in (0.1, 0.25, 0.5, 0.75):
-        worker = servers.prepare(f"latency_{int(share * 100)}", TINY, TORCH_THREADS="1")
+    for share in SHARES:
+        worker = servers.prepare(f"latency_{name}_{int(share * 100)}", folder, TORCH_THREADS="1", **settings)
         loads[str(share)] = pacing.paced(servers, worker, images, full.per_second * share, seconds=20)
         servers.forget(worker)
     return {
         "saturated_per_second": full.per_second,
-        "batch_wait_ms": 20.0,
-        "by_share_of_saturation": loads,
         "worker_cpu_us_saturated": full.worker_cpu_us,
+        "by_share_of_saturation": loads,
     }
 
 
@@ -175,10 +189,11 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     for name, found in results.get("efficiency", {}).items():
         ceiling = f"bare forward {found['bare_per_second']:,.1f}/s"
         rows.append((f"pipeline efficiency, {name}", f"{found['efficiency']:.3f}", ceiling))
-    if found := results.get("latency"):
-        for share, load in found["by_share_of_saturation"].items():
-            bound = f"batch wait {found['batch_wait_ms']:.0f} ms; {load['worker_cpu_us']:,.0f} us CPU a request"
-            rows.append((f"added latency p95 at {float(share):.0%} load", f"{load['added_p95_ms']:.1f} ms", bound))
+    for name in ("device", "tiny"):
+        for share, load in results.get("latency", {}).get(name, {}).get("by_share_of_saturation", {}).items():
+            bound = f"batch wait 20 ms; {load['worker_cpu_us']:,.0f} us CPU a request"
+            figure = f"{load['added_p95_ms']:.1f} ms"
+            rows.append((f"added latency p95, {name} at {float(share):.0%} load", figure, bound))
     if found := results.get("memory"):
         rows.append(("memory at overload", f"{found['peak_mb']:,.0f} MB", f"bound {found['bound_mb']:,.0f} MB"))
     return rows
