@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
 # Partitions are given up once what was read of them is written, but no later than this: others wait for them.
 HANDOVER_SECONDS = 8.0
-# A broker that waits this long although messages come (the embedded one does) adds it to their latency; a shorter wait
-# only adds idle exchanges.
-FETCH_WAIT_MS = 20
+# A broker that waits so long although messages come (the embedded one does) adds it to their latency: short for what
+# somebody waits for, at the price of idle exchanges; long for what nobody does.
+PROMPT_FETCH_MS, FETCH_MS = 20, 500
 # A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
 METADATA_MS = 10_000
 
@@ -70,8 +70,12 @@ class GroupConsumer:
         client_id: str,
         poll_seconds: float,
         drained: Callable[[], bool] = lambda: True,
+        *,
+        fetch_ms: int = FETCH_MS,
     ) -> None:
         """`poll_seconds` is the longest time between two polls before the group takes the partitions away.
+
+        `fetch_ms` is how long the broker may wait for messages before it answers that there are none.
 
         `drained` tells, from any thread, whether all that was polled is written: before a partition is given up the
         group waits for that, at most `HANDOVER_SECONDS`.
@@ -93,7 +97,7 @@ class GroupConsumer:
             "max_poll_interval_ms": int(poll_seconds * 1000),
             "session_timeout_ms": 10_000,
             "heartbeat_interval_ms": 2_000,
-            "fetch_max_wait_ms": FETCH_WAIT_MS,
+            "fetch_max_wait_ms": fetch_ms,
             "metadata_max_age_ms": METADATA_MS,
             "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
