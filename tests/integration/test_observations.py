@@ -13,6 +13,7 @@ from demo import servers
 from inference.hashing import Hasher
 from inference.observed_registry import FAMILY
 from migrations.schema import bins as schema_bins
+from migrations.schema import totals as schema_totals
 from migrations.schema.monitoring import audit_log, model_aliases, model_versions
 from migrations.schema.prediction_log import (
     dead_letters,
@@ -102,7 +103,10 @@ def test_an_observation_is_logged_summarised_and_its_version_registered(
     stored = rows(engine, select(summaries.c.bins).where(summaries.c.modality == "fused"))
     (bins,) = [bins for bins in (schema_bins.load(each.bins) for each in stored) if bins.rows]
     assert bins.total("classes").tolist() == [0, 1]
-    assert set(bins.columns) == {"classes", "confidence", "agreement"}
+    assert set(bins.columns) == {"classes", "confidence", "agreement", "lag", "contribution"}
+    of_fused = rows(engine, select(summaries.c.totals).where(summaries.c.modality == "fused"))
+    totals = schema_totals.merge(each.totals for each in of_fused)
+    assert (sum(totals["latency.total"]), totals["classes.fused"]) == (2, [0, 1])
 
 
 def test_bad_observations_are_dead_lettered_with_their_reasons(observer: Observer, send: Send, engine: Engine) -> None:
