@@ -67,6 +67,7 @@ class PredictionCache:
             compute_ms=0.0,
             encoders_ms={},
             contribution={},
+            contribution_ms=0.0,
         )
         size = _size(kept)
         with self._lock:

@@ -58,6 +58,10 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
                 compute_ms=compute_ms,
                 encoders_ms=output.encode_ms,
                 attention=None if output.attention is None or skipped else _attended(output.attention[index]),
+                contribution={
+                    name: float(lost[index]) for name, lost in output.contribution.items() if np.isfinite(lost[index])
+                },
+                contribution_ms=output.contribution_ms,
             )
         )
     return made

@@ -103,6 +103,7 @@ def _load(start: Start) -> Predictor:
         compile=options.compile,
         cascade_threshold=options.cascade_threshold,
         attention=options.attention,
+        contribution_share=options.contribution_share,
     )
     predictor.warm_up()
     return predictor

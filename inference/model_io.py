@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -55,7 +55,9 @@ class ModelOutput:
     or a modality is missing. `skipped` (B,) says that the cascade spared the fusion step: probabilities are then the
     mean of the heads'. `encode_ms`, by modality in the order in which their encoders ran (or `all`, for a family that
     runs in one step), and `fuse_ms` are those of the whole batch. `attention` (B, queries, keys) is None
-    where the family has none or was not asked.
+    where the family has none or was not asked. `contribution`, of a sample of batches, maps each modality to the (B,)
+    confidence lost when it is another request's, NaN where that was not measured; `contribution_ms` is what that took,
+    after all the rest.
     """
 
     probabilities: Floats
@@ -65,6 +67,8 @@ class ModelOutput:
     encode_ms: Mapping[str, float]
     fuse_ms: float
     attention: NDArray[np.float16] | None = None
+    contribution: Mapping[str, Floats] = field(default_factory=dict)
+    contribution_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,9 @@ class ModelOptions:
     `device` is `auto`, `cpu`, `cuda` or `mps`. `dtype` is that of the encoders; what joins them stays float32.
     `compile` compiles the encoders, which takes minutes at the start and needs a C++ compiler. `torch_threads` 0 leaves
     torch's own number. `cascade_threshold`: requests whose unimodal heads agree with more confidence than this are
-    not fused; None fuses all. `attention` asks for the attention of each request. `family_modules` are importable
-    modules with a `FAMILY` constant each, beside those of `inference.models`. A process that is not ready after
-    `start_seconds` is given up.
+    not fused; None fuses all. `attention` asks for the attention of each request. `contribution_share` of the batches
+    tell what each modality contributes. `family_modules` are importable modules with a `FAMILY` constant each, beside
+    those of `inference.models`. A process that is not ready after `start_seconds` is given up.
     """
 
     device: str = "auto"
@@ -85,5 +89,6 @@ class ModelOptions:
     torch_threads: int = 0
     cascade_threshold: float | None = None
     attention: bool = False
+    contribution_share: float = 0.0
     family_modules: tuple[str, ...] = ()
     start_seconds: float = 300.0

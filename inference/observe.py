@@ -51,6 +51,8 @@ class Observer:
         metrics.end_to_end.labels(version).observe_many([row.total_ms / 1000 for row in rows])
         for modality, spent in rows[0].prediction.encoders_ms.items():
             metrics.encode.labels(modality).observe(spent / 1000)
+        if shuffled := max(row.prediction.contribution_ms for row in rows):
+            metrics.contribution.observe(shuffled / 1000)
         metrics.cost.answered(version, len(rows))
         if unusable := [row.prediction.error for row in rows if row.prediction.error is not None]:
             _log.warning("unusable model output", extra=log.fields(code=unusable[0], rows=len(unusable)))

@@ -26,7 +26,7 @@ class Prediction:
     whole batch: a request waits for its batch-mates. `encoders_ms` tells `encode_ms` by modality, where that
     is known; `compute_ms` is the request's share of the time that the model spent on its batch. `attention`
     (queries, keys) is there where the worker asks for it and the request was fused; `contribution` tells, of a sample
-    of requests, how much confidence is lost without each modality.
+    of requests, how much confidence is lost without each modality; `contribution_ms` is what its batch took for that.
     """
 
     model_version: str
@@ -46,6 +46,7 @@ class Prediction:
     attention: NDArray[np.float16] | None = field(default=None, repr=False)
     encoders_ms: Mapping[str, float] = field(default_factory=dict)
     contribution: Mapping[str, float] = field(default_factory=dict)
+    contribution_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Any, Protocol, cast
 
@@ -14,13 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference import log
 from inference.collate import collate
+from inference.contribution import Shuffle
 from inference.modalities.base import Prepared
 from inference.model_io import WHOLE, Dtype, ModelInput, ModelOutput
 from inference.models.base import Encoded, FusionModel, FusionOutput, ModalityBatch, StagedModel
 from inference.models.preprocess import ImageSettings
 from inference.models.tensors import Loader, Staged
 
+_log = logging.getLogger(__name__)
 FUSED = "fused"
 
 
@@ -67,13 +71,17 @@ _BEGIN, _FUSE = "begin", "fuse"  # steps of a forward pass, beside those of the 
 
 @dataclass(frozen=True, slots=True)
 class _Forward:
-    """B rows before they leave the device; `skipped` (B,), or None where every row was fused."""
+    """B rows before they leave the device; `skipped` (B,), or None where every row was fused.
+
+    `encoded` is what the fusion step was given, None for a family that runs in one step.
+    """
 
     probabilities: Tensor
     embeddings: Mapping[str, Tensor]
     heads: Mapping[str, Tensor]
     skipped: Tensor | None
     attention: Tensor | None
+    encoded: Mapping[str, Encoded] | None = None
 
 
 class Predictor:
@@ -88,11 +96,13 @@ class Predictor:
         compile: bool = False,
         cascade_threshold: float | None = None,
         attention: bool = False,
+        contribution_share: float = 0.0,
     ) -> None:
         """`dtype` bfloat16 casts the encoders' weights, which hold nearly all of the work and of the memory.
 
         What joins and judges stays float32: bfloat16 logits would round probabilities in their second digit, and
-        autocast, the other way, would convert the float32 weights again in every pass.
+        autocast, the other way, would convert the float32 weights again in every pass. `contribution_share` of the
+        batches are measured as `Shuffle` does, where the model has steps.
 
         Raises RuntimeError where `compile` finds no compiler, ValueError where the model cannot do the cascade.
         """
@@ -104,6 +114,9 @@ class Predictor:
         self._staged = isinstance(checkpoint.model, StagedModel)
         if cascade_threshold is not None and not self._staged:
             raise ValueError("the cascade needs a family with encode, heads and fuse")
+        self._shuffle = Shuffle(contribution_share, self._refuse) if contribution_share and self._staged else None
+        if contribution_share and not self._staged:
+            _log.info("contributions are not measured: the model's family has no encode and fuse to run apart")
         encoders = [checkpoint.model.get_submodule(prefix.rstrip(".")) for prefix in checkpoint.encoders.values()]
         if dtype == "bfloat16":
             torch.set_float32_matmul_precision("high")  # what stays float32 may use the tensor cores
@@ -124,7 +137,7 @@ class Predictor:
         patterns = [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
         rows = [{name: blanks[name] for name in chosen} for chosen in patterns]
         for batch in (rows, rows[:1]):
-            output = self.run(collate(batch, blanks))
+            output = self._run(self.stage(collate(batch, blanks)), None)
             if not all(np.isfinite(array).all() for array in (output.probabilities, *output.embeddings.values())):
                 raise RuntimeError("the model failed on a blank input: its output is not finite")
 
@@ -145,6 +158,9 @@ class Predictor:
     def run(self, batch: ModelInput | Staged) -> ModelOutput:
         """One forward pass. Raises whatever the model or its device raises, RuntimeError for want of memory."""
         staged = batch if isinstance(batch, Staged) else self.stage(batch)
+        return self._run(staged, None if self._shuffle is None else self._shuffle.draws())
+
+    def _run(self, staged: Staged, draws: np.random.Generator | None) -> ModelOutput:
         present = staged.arrays.present
         clock = _Clock(self.device)
         with torch.inference_mode():
@@ -157,8 +173,29 @@ class Predictor:
             agreement = _agreement(probabilities, {k: _numpy(v) for k, v in result.heads.items()}, present)
             output = {name: _numpy(rows.float()) for name, rows in result.embeddings.items()}
             attention = None if result.attention is None else _numpy(result.attention.half())
-        spent = clock.milliseconds()
-        return ModelOutput(probabilities, output, agreement, skipped, spent, spent.pop(_FUSE), attention)
+            spent = clock.milliseconds()
+            answer = ModelOutput(probabilities, output, agreement, skipped, spent, spent.pop(_FUSE), attention)
+            if draws is None or result.encoded is None:
+                return answer
+            return self._with_contribution(answer, result.encoded, present, draws)
+
+    def _with_contribution(
+        self,
+        answer: ModelOutput,
+        encoded: Mapping[str, Encoded],
+        present: Mapping[str, Any],
+        draws: np.random.Generator,
+    ) -> ModelOutput:
+        assert self._shuffle is not None
+        began = time.perf_counter()
+        try:
+            lost = self._shuffle.measure(encoded, answer.probabilities, answer.skipped, present, draws)
+        except Exception as error:  # noqa: BLE001  # the answers are there: what fails after them costs the figures only
+            _log.warning("contributions of a batch could not be measured", extra=log.fields(error=type(error).__name__))
+            self._shuffle.forget()
+            self.recover()
+            return answer
+        return replace(answer, contribution=lost, contribution_ms=(time.perf_counter() - began) * 1000)
 
     def _forward(self, batch: Mapping[str, ModalityBatch], clock: _Clock) -> _Forward:
         if not self._staged:
@@ -168,13 +205,17 @@ class Predictor:
         model = cast(StagedModel, self._checkpoint.model)
         encoded = model.encode(batch, clock.mark)
         if self._threshold is None:
-            return self._fused(model.fuse(encoded, with_attention=self._attention))
+            return self._fused(model.fuse(encoded, with_attention=self._attention), encoded)
         complete = torch.stack([each.present for each in batch.values()]).all(0)
         return self._cascade(model, encoded, complete, self._threshold)
 
-    def _fused(self, output: FusionOutput) -> _Forward:
+    def _fused(self, output: FusionOutput, encoded: Mapping[str, Encoded] | None = None) -> _Forward:
         probabilities = torch.softmax(output.logits.float() / self._checkpoint.temperature, dim=-1)
-        return _Forward(probabilities, output.embeddings, output.unimodal_logits, None, output.attention)
+        return _Forward(probabilities, output.embeddings, output.unimodal_logits, None, output.attention, encoded)
+
+    def _refuse(self, encoded: Mapping[str, Encoded]) -> Tensor:
+        """Probabilities of rows whose modalities were exchanged."""
+        return self._fused(cast(StagedModel, self._checkpoint.model).fuse(encoded)).probabilities
 
     def _cascade(
         self, model: StagedModel, encoded: Mapping[str, Encoded], complete: Tensor, threshold: float
@@ -200,7 +241,7 @@ class Predictor:
             name: _scattered(rows, rest, len(skipped)) for name, rows in fused.embeddings.items() if name not in encoded
         }
         attention = None if fused.attention is None else _scattered(fused.attention, rest, len(skipped))
-        return _Forward(probabilities, embeddings, heads, skipped, attention)
+        return _Forward(probabilities, embeddings, heads, skipped, attention, chosen)
 
 
 class _Clock:

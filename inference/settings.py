@@ -72,6 +72,9 @@ class WorkerSettings(ModelSettings, KafkaSettings):
         default=None, gt=0, lt=1, description="heads surer than this spare a row the fusion; none: fuse all"
     )
     answer_attention: bool = Field(default=False, description="answers carry the model's attention, where it has one")
+    contribution_share: float = Field(
+        default=0.05, ge=0, le=1, description="share of batches on which modalities' contributions are measured"
+    )
     cache_bytes: int = Field(default=0, ge=0, description="predictions kept for equal inputs; 0 keeps none")
 
     model_seconds: float = Field(default=120, ge=1, le=3600, description="a model silent for longer is started anew")
@@ -135,6 +138,7 @@ class WorkerSettings(ModelSettings, KafkaSettings):
             torch_threads=self.torch_threads,
             cascade_threshold=self.cascade_threshold,
             attention=self.answer_attention,
+            contribution_share=self.contribution_share,
             family_modules=self.families(),
         )
 

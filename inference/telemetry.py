@@ -235,6 +235,9 @@ class Metrics:
         self.fusion = histogram(
             "fusion_duration_seconds", "What follows the encoders, a batch", _STAGE, "model_version"
         )
+        self.contribution = histogram(
+            "contribution_duration_seconds", "What measuring contributions took, a sampled batch", _STAGE
+        )
         self.end_to_end = histogram(
             "end_to_end_duration_seconds", "From reading a request to its answer", _SECONDS, "model_version"
         )

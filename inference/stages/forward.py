@@ -150,7 +150,8 @@ class AnswerStage:
             self._serving = batch.serving
         outcomes = self._outcomes(batch, results)
         if batch.trace.recording and (first := _first_prediction(results)) is not None:
-            batch.trace.forward(time.monotonic(), first.encoders_ms, first.fuse_ms)
+            # what is measured for statistics comes last, and is no part of the pass
+            batch.trace.forward(time.monotonic() - first.contribution_ms / 1000, first.encoders_ms, first.fuse_ms)
         sending = NOTHING
         if batch.epoch == self._epoch():
             messages = [self._answers.encode(outcome) for outcome in outcomes]

@@ -77,7 +77,7 @@ def make_baseline(
 
 def _predict(checkpoint: Checkpoint, examples: Sequence[LabelledExample]) -> list[Prediction]:
     device = next(checkpoint.model.parameters()).device
-    predictor = DirectPredictor(checkpoint.card, Predictor(checkpoint, device).run)
+    predictor = DirectPredictor(checkpoint.card, Predictor(checkpoint, device, contribution_share=1.0).run)
     inputs = [{"image": example.image, "text": example.caption} for example in examples]
     predictions = [
         prediction
@@ -96,6 +96,7 @@ def _validation(
         rows = [getattr(prediction, field) for prediction in predictions]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
+    measured = sorted({name for prediction in predictions for name in prediction.contribution})
     numbers = {name: number for number, name in enumerate(checkpoint.labels)}
     return Validation(
         embeddings=stacked("embeddings"),
@@ -104,4 +105,8 @@ def _validation(
         confidence=np.array([prediction.confidence for prediction in predictions], np.float64),
         agreement=np.array([float(prediction.agreement or 0.0) for prediction in predictions]),
         labels=np.array([example.label for example in examples]),
+        contribution={
+            name: np.array([prediction.contribution.get(name, np.nan) for prediction in predictions])
+            for name in measured
+        },
     )

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from sqlalchemy import Engine, create_engine, insert, select, text, update
 
 from demo import servers
+from demo.examples import example_stream
 from inference import registry
 from inference.models.checkpoint import CARD, WEIGHTS, load_checkpoint, write_manifest
 from migrations.schema import bins as schema_bins
@@ -38,7 +44,8 @@ def engine(postgres_server: servers.Database) -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def worker(engine: Engine, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     url = engine.url.render_as_string(hide_password=False)
-    worker = WorkerProcess("data-plane", url, broker, tmp_path_factory.mktemp("worker") / "log")
+    log = tmp_path_factory.mktemp("worker") / "log"
+    worker = WorkerProcess("data-plane", url, broker, log, extra={"CONTRIBUTION_SHARE": "1"})
     with in_process(worker):
         yield worker
 
@@ -47,6 +54,12 @@ def worker(engine: Engine, broker: str, tmp_path_factory: pytest.TempPathFactory
 def send(broker: str) -> Iterator[Send]:
     with producer(broker) as send:
         yield send
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def rows(engine: Engine, statement: Any) -> list[Any]:
@@ -191,6 +204,27 @@ def test_a_repeated_request_id_is_logged_once(worker: WorkerProcess, send: Send,
 
 def _fused(engine: Engine) -> list[Any]:
     return rows(engine, select(summaries).where(summaries.c.modality == "fused"))
+
+
+def test_what_each_modality_contributes_is_summarised(worker: WorkerProcess, send: Send, engine: Engine) -> None:
+    def lost() -> NDArray[np.float64]:
+        """Image, text, and rows on which that was measured."""
+        return schema_bins.merge(schema_bins.load(each.bins) for each in _fused(engine)).total("contribution")
+
+    before = lost()
+    for scene in islice(example_stream(3), 12):
+        image = {"data": base64.b64encode(png(scene.image)).decode()}
+        parts = {"image": image, "text": {"data": scene.caption}}
+        send(worker.topics["requests"], request(f"s{scene.number}", modalities=parts))
+    for number in range(12):
+        logged(engine, f"s{number}")
+    image, text, measured = lost() - before
+    # one batch each at worst: the first ones may have no partner yet
+    assert 6 <= measured <= 12
+    # what is consistent or misleading by its picture is nothing of the kind by another one
+    assert image > 2.0
+    assert text > 2.0
+    assert "fusion_contribution_duration_seconds_count" in worker.get("/metrics")
 
 
 def test_labels_keep_the_newest_and_bad_ones_are_dead_lettered(

@@ -23,6 +23,8 @@ def prediction(label: str = "a", width: int = 4) -> Prediction:
         preprocess_ms=1.0,
         encode_ms=2.0,
         fuse_ms=3.0,
+        contribution={"text": 0.5},
+        contribution_ms=4.0,
     )
 
 
@@ -36,6 +38,7 @@ def test_a_hit_says_that_it_is_one_and_took_no_model_time() -> None:
     found = cache.get(key("x"))
     assert found is not None
     assert (found.route, found.label, found.encode_ms, found.fuse_ms) == ("cached", "a", 0.0, 0.0)
+    assert (found.contribution, found.contribution_ms) == ({}, 0.0)
     assert found.embeddings.keys() == {"fused"}
     assert cache.get(key("y")) is None
 
