@@ -151,6 +151,14 @@ RULES: tuple[Rule, ...] = (
         headline="Modalities agree less often",
     ),
     Rule(
+        alertname="ContributionDrift",
+        detector="contribution",
+        severity="ticket",
+        patience=Patience(for_windows=3, clear_windows=2),
+        runbook="contribution-drift",
+        headline="The model goes by its inputs otherwise than it did",
+    ),
+    Rule(
         alertname="GradualDrift",
         detector=GRADUAL,
         severity="ticket",

@@ -79,13 +79,18 @@ INHIBITIONS: tuple[Inhibition, ...] = (
     Inhibition("ModalityUnavailable", "PairingDrift"),
     Inhibition("ModalityUnavailable", "AgreementDrop"),
     Inhibition("ModalityUnavailable", "PredictionDrift"),
+    Inhibition("ModalityUnavailable", "ContributionDrift"),
     Inhibition("EmbeddingDrift", "PairingDrift", cause_not=FUSED),
     Inhibition("EmbeddingDrift", "EmbeddingDrift", FUSED, cause_not=FUSED),
     Inhibition("EmbeddingDrift", "PredictionDrift", cause_not=FUSED),
     Inhibition("EmbeddingDrift", "AgreementDrop", cause_not=FUSED),
+    Inhibition("EmbeddingDrift", "ContributionDrift", cause_not=FUSED),
     Inhibition("PairingDrift", "EmbeddingDrift", FUSED),
     Inhibition("PairingDrift", "PredictionDrift"),
     Inhibition("PairingDrift", "AgreementDrop"),
+    Inhibition("PairingDrift", "ContributionDrift"),
+    # classes contribute unequally
+    Inhibition("PredictionDrift", "ContributionDrift"),
     # what a window shows by itself is told first, and more plainly
     Inhibition("ModalityUnavailable", "GradualUnavailability", SAME),
     Inhibition("ModalityUnavailable", "GradualDrift"),
@@ -93,6 +98,7 @@ INHIBITIONS: tuple[Inhibition, ...] = (
     Inhibition("PairingDrift", "GradualDrift", FUSED),
     Inhibition("PredictionDrift", "GradualDrift", FUSED),
     Inhibition("AgreementDrop", "GradualDrift", FUSED),
+    Inhibition("ContributionDrift", "GradualDrift", FUSED),
     Inhibition("GradualDrift", "GradualDrift", FUSED, cause_not=FUSED),
 )
 

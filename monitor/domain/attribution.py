@@ -25,6 +25,7 @@ CONSEQUENCES: Mapping[Key, str] = {
     ("confidence_drift", FUSED): "the confidence",
     (PAIRING, FUSED): "the pairing",
     ("agreement", FUSED): "the agreement",
+    ("contribution", FUSED): "the contributions of the inputs",
     ("accuracy", FUSED): "the accuracy",
     ("calibration", FUSED): "the calibration",
 }

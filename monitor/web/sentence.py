@@ -14,6 +14,8 @@ MISSED_HOPS = 3
 BY_LABELS = frozenset({"accuracy", "calibration", "false_positives", "label_prior", "review_rate"})
 # These compare with the baseline's labels, which a baseline made from traffic does not have.
 BY_LABELS_OF_BASELINE = frozenset({"estimated_accuracy", "label_prior"})
+# Measured on a sample, where the model's family and the worker's settings allow it: no fault where it is not.
+SAMPLED = frozenset({"contribution"})
 # These learn for a week what is usual before they judge.
 GRADUAL_CHANGE = frozenset({"sequential", "sequential_page"})
 
@@ -124,6 +126,10 @@ def _agreement(alert: AlertView, facts: Facts) -> str:
     return f"Modalities contradict each other more than they should {_since(alert, facts)}."
 
 
+def _contribution(alert: AlertView, facts: Facts) -> str:
+    return f"The model goes by its inputs otherwise than it did {_since(alert, facts)}."
+
+
 def _gradual(alert: AlertView, facts: Facts) -> str:
     found = clock_time(alert.since, facts.now)
     return f"{modality(alert.modality)} has changed by little for long, as was found at {found}."
@@ -166,6 +172,7 @@ _PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
     "pairing": _pairing,
     "class_drift": _class_mix,
     "agreement": _agreement,
+    "contribution": _contribution,
     "sequential": _gradual,
     "calibration": _calibration,
     "accuracy": _accuracy,
@@ -200,7 +207,7 @@ def _unjudged(facts: Facts) -> Sentence | None:
         ),
         ("no_data", "the last window has no data for it", "Look at the modality’s feed."),
     ):
-        lacking = [check for check in facts.checks if check.verdict == verdict and not _lacks_labels(check)]
+        lacking = [check for check in facts.checks if check.verdict == verdict and not _is_optional(check)]
         if lacking:
             return Sentence(mood="notice", text=f"{_checks(lacking)} not judged: {why}.", todo=todo)
     return None
@@ -210,6 +217,14 @@ def _lacks_labels(check: FindingView) -> bool:
     if check.verdict == "no_baseline":
         return check.detector in BY_LABELS_OF_BASELINE
     return check.detector in BY_LABELS and check.verdict == "no_data"
+
+
+def _not_measured(check: FindingView) -> bool:
+    return check.detector in SAMPLED and check.verdict in ("no_baseline", "no_data")
+
+
+def _is_optional(check: FindingView) -> bool:
+    return _lacks_labels(check) or _not_measured(check)
 
 
 def _learns(check: FindingView) -> bool:
@@ -229,7 +244,8 @@ def _well(facts: Facts) -> Sentence:
     learning = sum(_learns(check) for check in facts.checks)
     weak = sum(check.verdict == "insufficient" for check in facts.checks) - learning
     unlabelled = sum(_lacks_labels(check) for check in facts.checks)
-    judged = len(facts.checks) - weak - unlabelled - learning
+    unmeasured = sum(_not_measured(check) for check in facts.checks)
+    judged = len(facts.checks) - weak - unlabelled - learning - unmeasured
     doubt = f" {weak} could not be judged for want of data." if weak else ""
     doubt += " No labels came lately, so how often answers are right is not known." if unlabelled else ""
     doubt += " Gradual change is not judged before its calibration is over." if learning else ""

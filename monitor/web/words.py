@@ -57,6 +57,7 @@ DETECTORS = {
     "class_drift": Detector("Class mix", "KL divergence in nats"),
     "pairing": Detector("Pairing", "shift of the pairing score"),
     "agreement": Detector("Agreement", "share in which all heads agree", "share"),
+    "contribution": Detector("Contribution", "confidence lost when an input is another request’s"),
     "calibration": Detector("Calibration", "expected calibration error", "share"),
     "accuracy": Detector("Accuracy", "share of labelled answers that are right", "share"),
     "estimated_accuracy": Detector("Estimated accuracy", "share right, judged by confidence alone", "share"),

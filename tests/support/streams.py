@@ -63,6 +63,8 @@ def answers(n: int, rng: np.random.Generator, fault: Fault = Fault()) -> Validat
         confidence,
         agreement,
         labels,
+        # the image is what decides where the heads agree, the text where they do not
+        {"image": 0.6 * confidence * agreement, "text": 0.5 * confidence * (1 - agreement)},
     )
 
 
@@ -93,6 +95,7 @@ def batch(rows: Validation, *, start: float = 0.0, rate: float = 50.0, first: in
         predicted=rows.predicted,
         confidence=rows.confidence,
         agreement=rows.agreement,
+        contribution=rows.contribution,
         latency_ms={stage: 10 * rows.confidence + number for number, stage in enumerate(STAGES)},
         compute_us=1000 * rows.confidence,
     )

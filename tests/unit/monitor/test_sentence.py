@@ -151,6 +151,7 @@ def test_a_failing_and_a_returning_feed_read_differently() -> None:
         ("class_drift", "fused", "The mix of predicted classes has moved since 12:03."),
         ("agreement", "fused", "Modalities contradict each other more than they should since 12:03."),
         ("calibration", "fused", "Confidence no longer matches how often answers are right since 12:03."),
+        ("contribution", "fused", "The model goes by its inputs otherwise than it did since 12:03."),
         ("accuracy", "fused", "By its labels the model is right less often since 12:03."),
         ("silence", "all", "No predictions are being logged since 12:03."),
         ("messages_lost", "all", "Messages left the log before being read, first seen at 12:03."),
@@ -217,6 +218,13 @@ def test_a_model_without_labels_is_well_and_its_accuracy_unknown() -> None:
     said = describe(facts(checks=[check(), *unlabelled]))
     assert said.mood == "well"
     assert said.text.endswith("1 check ok. No labels came lately, so how often answers are right is not known.")
+
+
+@pytest.mark.parametrize("verdict", ["no_baseline", "no_data"])
+def test_contributions_that_nobody_measures_are_no_fault_and_not_called_ok(verdict: VerdictName) -> None:
+    said = describe(facts(checks=[check(), check(verdict, "contribution", "fused")]))
+    assert said.mood == "well"
+    assert said.text.endswith("1 check ok.")
 
 
 def test_no_model_no_traffic_no_monitor() -> None:

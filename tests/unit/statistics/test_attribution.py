@@ -45,7 +45,7 @@ def test_a_drift_without_consequences_is_a_note_that_no_rule_counts_as_a_breach(
     assert rule.signal(BLUR) is Signal.BREACH
 
 
-@pytest.mark.parametrize("detector", ["class_drift", "pairing", "accuracy", "agreement", "calibration"])
+@pytest.mark.parametrize("detector", ["class_drift", "pairing", "accuracy", "agreement", "calibration", "contribution"])
 def test_any_consequence_makes_it_a_ticket_and_is_named(detector: str) -> None:
     others = [each for each in CALM if each.detector != detector]
     found = attributed([BLUR, *others, finding(detector, FUSED, Verdict.DRIFT)], before={})

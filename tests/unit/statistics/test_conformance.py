@@ -73,8 +73,8 @@ def first_rows(current: Any, n: int) -> Any:
 
 def test_the_catalogue_holds_what_rules_and_pages_name() -> None:
     assert {
-        "accuracy", "agreement", "availability", "calibration", "class_drift", "embedding_mmd", "estimated_accuracy",
-        "false_positives", "label_prior", "pairing", "quality", "review_rate",
+        "accuracy", "agreement", "availability", "calibration", "class_drift", "contribution", "embedding_mmd",
+        "estimated_accuracy", "false_positives", "label_prior", "pairing", "quality", "review_rate",
     } <= set(DETECTORS)  # fmt: skip
 
 
