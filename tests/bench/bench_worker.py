@@ -1,7 +1,7 @@
 """The worker's speed, each figure beside its ceiling measured in the same run: `make bench-worker`.
 
-Parts (all by default): `pass_through`, `efficiency`, `latency`, `memory`; `FUSIONWATCH_BENCH_PARTS` picks some, with
-commas. Figures are for this machine; client, broker and database share its cores with the worker.
+Parts (all by default): `pass_through`, `efficiency`, `contribution`, `latency`, `memory`; `FUSIONWATCH_BENCH_PARTS`
+picks some, with commas. Figures are for this machine; client, broker and database share its cores with the worker.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from demo.examples import example_stream
 from inference.collate import collate
 from inference.modalities.base import modalities
 from inference.models.card import load_card
@@ -117,6 +119,30 @@ def _bare_rate(folder: Path, images: list[bytes], batch: int, seconds: float) ->
     return passes * batch / (time.perf_counter() - began)
 
 
+def contribution(_rig: Rig) -> dict[str, Any]:
+    """What measuring contributions adds to a pass of the demo's model: to one of the sample, and to all at 0.05."""
+    torch.set_num_threads(1)
+    card, cpu = load_card(TINY), torch.device("cpu")
+    rows = [card.prepare({"image": each.image, "text": each.caption}) for each in islice(example_stream(1), 32)]
+    ready = collate(rows, card.blanks)
+    shares = (0.0, 0.05, 1.0)
+    predictors = [Predictor(load_checkpoint(TINY, cpu, ()), cpu, contribution_share=share) for share in shares]
+    taken: list[list[float]] = [[] for _ in shares]
+    for _ in range(400):  # in turns: what else the machine does falls on all alike
+        for predictor, spent in zip(predictors, taken, strict=True):
+            began = time.perf_counter()
+            predictor.run(ready)
+            spent.append(1000 * (time.perf_counter() - began))
+    never, sometimes, always = taken
+    return {
+        "batch": len(rows),
+        "torch_threads": 1,
+        "pass_ms": statistics.median(never),
+        "added_to_a_sampled_pass": statistics.median(always) / statistics.median(never) - 1,
+        "added_on_average_at_0.05": sum(sometimes) / sum(never) - 1,
+    }
+
+
 def latency(servers: Rig) -> dict[str, Any]:
     """What is added to the model's own time at half of saturation, and what a request costs from idle to saturation.
 
@@ -163,6 +189,7 @@ def memory(servers: Rig) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Rig], dict[str, Any]]] = {
     "pass_through": pass_through,
     "efficiency": efficiency,
+    "contribution": contribution,
     "latency": latency,
     "memory": memory,
 }
@@ -189,6 +216,9 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     for name, found in results.get("efficiency", {}).items():
         ceiling = f"bare forward {found['bare_per_second']:,.1f}/s"
         rows.append((f"pipeline efficiency, {name}", f"{found['efficiency']:.3f}", ceiling))
+    if found := results.get("contribution"):
+        added = f"{found['added_to_a_sampled_pass']:+.1%}, {found['added_on_average_at_0.05']:+.1%} on average at 0.05"
+        rows.append(("contributions of a batch", added, f"forward pass {found['pass_ms']:.1f} ms"))
     for name in ("device", "tiny"):
         for share, load in results.get("latency", {}).get(name, {}).get("by_share_of_saturation", {}).items():
             bound = f"batch wait 20 ms; {load['worker_cpu_us']:,.0f} us CPU a request"
