@@ -71,12 +71,14 @@ def paced(servers: Rig, worker: WorkerProcess, images: list[bytes], rate: float,
         spent = _cpu(running) - used
         client.close()
         sent = dict(pacer.sent)
+    lately = sum(at > began + WARM_SECONDS for at, _, _ in arrived.values())
     steady = {key: at for key, at in arrived.items() if sent[key] > began + WARM_SECONDS}
     model, spent_ms = (np.array([row[place] for row in steady.values()]) for place in (1, 2))
     total = np.array([(at - sent[key]) * 1000 for key, (at, _, _) in steady.items()])
     added = spent_ms - model
     return {
         "requests_per_second": rate,
+        "answered_per_second": lately / (seconds - WARM_SECONDS),
         "answers": len(added),
         "added_p50_ms": float(np.percentile(added, 50)),
         "added_p95_ms": float(np.percentile(added, 95)),
