@@ -114,6 +114,7 @@ def _environment(
         "kafka_bootstrap_servers": bootstrap,
         "hmac_key": secrets.token_hex(32),
         "hmac_key_id": "demo",
+        "fetch_wait_ms": 20,  # the embedded broker holds a fetch although messages come
         "checkpoint": CHECKPOINT,
         "device": "cpu",
         "torch_threads": 1,

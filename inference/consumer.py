@@ -25,9 +25,8 @@ _log = logging.getLogger(__name__)
 ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
 # Partitions are given up once what was read of them is written, but no later than this: others wait for them.
 HANDOVER_SECONDS = 8.0
-# A broker that waits so long although messages come (the embedded one does) adds it to their latency: short for what
-# somebody waits for, at the price of idle exchanges; long for what nobody does.
-PROMPT_FETCH_MS, FETCH_MS = 20, 500
+# How long a broker may hold a fetch. Kafka's answers as soon as there is a message; the embedded one does not.
+FETCH_WAIT_MS = 500
 # A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
 METADATA_MS = 10_000
 
@@ -71,11 +70,11 @@ class GroupConsumer:
         poll_seconds: float,
         drained: Callable[[], bool] = lambda: True,
         *,
-        fetch_ms: int = FETCH_MS,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
         """`poll_seconds` is the longest time between two polls before the group takes the partitions away.
 
-        `fetch_ms` is how long the broker may wait for messages before it answers that there are none.
+        `fetch_wait_ms` is how long the broker may hold a fetch for want of messages.
 
         `drained` tells, from any thread, whether all that was polled is written: before a partition is given up the
         group waits for that, at most `HANDOVER_SECONDS`.
@@ -97,7 +96,7 @@ class GroupConsumer:
             "max_poll_interval_ms": int(poll_seconds * 1000),
             "session_timeout_ms": 10_000,
             "heartbeat_interval_ms": 2_000,
-            "fetch_max_wait_ms": fetch_ms,
+            "fetch_max_wait_ms": fetch_wait_ms,
             "metadata_max_age_ms": METADATA_MS,
             "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,

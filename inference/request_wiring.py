@@ -8,7 +8,7 @@ import time
 from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
-from inference.consumer import PROMPT_FETCH_MS, GroupConsumer, ReadOffsets
+from inference.consumer import GroupConsumer, ReadOffsets
 from inference.engine import Engine
 from inference.hashing import Hasher
 from inference.inflight import InFlight
@@ -58,7 +58,7 @@ def build(
         f"{settings.worker_id}-requests",
         settings.max_poll_seconds,
         drained=lambda: inflight.requests == 0,
-        fetch_ms=PROMPT_FETCH_MS,
+        fetch_wait_ms=settings.fetch_wait_ms,
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     answers = AnswerWriter(settings.topic_predictions, settings.topic_dead_letters)

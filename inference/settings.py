@@ -64,6 +64,12 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     create_topics: bool = Field(default=False, description="make missing topics at start")
     topic_partitions: int = Field(default=4, ge=1, le=10_000, description="partitions of topics made at start")
     max_poll_seconds: float = Field(default=300, ge=10, le=3600, description="a slower member loses its partitions")
+    fetch_wait_ms: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="a broker holds a fetch so long at most; one that does so though messages come needs 20",
+    )
     max_message_bytes: int = Field(default=16_000_000, ge=1000, le=100_000_000, description="larger ones are refused")
 
     dtype: Dtype = Field(default="float32", description="of the encoders' weights; bfloat16 for recent GPUs")

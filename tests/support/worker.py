@@ -103,6 +103,7 @@ class WorkerProcess:
             "HMAC_KEY_ID": "k1",
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
             "CONSUMER_GROUP": self.group,
+            "FETCH_WAIT_MS": "20",  # the embedded broker holds a fetch although messages come
             "CREATE_TOPICS": "true",
             "TOPIC_PARTITIONS": "2",
             "WORKER_PORT": str(self.port),
