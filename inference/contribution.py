@@ -24,8 +24,9 @@ Classes = NDArray[np.intp]
 NONE = -1  # the class of a row that cannot take part
 
 SEED = 0
-# Rows of earlier batches that may be partners. In a small batch few rows have a mate of another class, and those that
-# do are mostly of the rare classes: figures would hang on the size of batches, which hangs on the load.
+# Rows of earlier batches that may be partners: the newest of each class, as many of one as of another. In a small
+# batch few rows have a mate of another class, and those that do are mostly of the rare classes: figures would hang on
+# the size of batches, which hangs on the load. And a model that has lost an input may answer one class alone.
 KEPT = 32
 
 
@@ -90,6 +91,11 @@ class Shuffle:
         self._keep(donors)
         return lost
 
+    @property
+    def kept(self) -> list[int]:
+        """Classes of the rows that are kept of earlier batches."""
+        return [] if self._kept is None else self._kept.classes.tolist()
+
     def forget(self) -> None:
         """Let go of what is kept of earlier batches: it takes memory."""
         self._kept = None
@@ -103,9 +109,14 @@ class Shuffle:
         return _Donors(joined, np.concatenate([classes, kept.classes]))
 
     def _keep(self, donors: _Donors) -> None:
-        newest = np.flatnonzero(donors.classes != NONE)[:KEPT]
-        rows = torch.from_numpy(newest).to(donors.device)
-        self._kept = _Donors({name: each.rows(rows) for name, each in donors.encoded.items()}, donors.classes[newest])
+        rank = np.zeros(len(donors.classes), np.intp)  # how many newer ones of its class there are
+        for own in np.unique(donors.classes):
+            same = donors.classes == own
+            rank[same] = np.arange(same.sum())
+        able = np.flatnonzero(donors.classes != NONE)
+        chosen = able[np.argsort(rank[able], kind="stable")][:KEPT]
+        rows = torch.from_numpy(chosen).to(donors.device)
+        self._kept = _Donors({name: each.rows(rows) for name, each in donors.encoded.items()}, donors.classes[chosen])
 
 
 def partners(classes: Classes, donors: Classes, rng: np.random.Generator) -> Classes:

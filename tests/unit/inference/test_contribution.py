@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.collate import collate
-from inference.contribution import NONE, Shuffle, partners
+from inference.contribution import KEPT, NONE, Shuffle, partners
 from inference.judge import predictions
 from inference.model_io import ModelInput, ModelOptions, ModelOutput
 from inference.model_process import ModelProcess
@@ -161,14 +161,23 @@ def test_a_row_alone_finds_its_partner_among_earlier_batches_of_another_length()
     assert np.isnan(measured(shuffle, fuse, batch([1]))["image"]).all()
 
 
-def test_what_is_kept_of_earlier_batches_is_bounded_and_the_newest() -> None:
+def test_what_is_kept_of_earlier_batches_is_bounded_and_of_every_class() -> None:
+    shuffle = Shuffle(1.0, fusion(1.0, 1.0))
+    measured(shuffle, fusion(1.0, 1.0), batch([0, 2, 2]))
+    assert sorted(shuffle.kept) == [0, 2, 2]
+    for seed in range(4):
+        measured(shuffle, fusion(1.0, 1.0), batch([1] * 40, seed=seed))
+    assert sorted(shuffle.kept) == [0] + [1] * (KEPT - 3) + [2, 2]
+
+
+def test_what_is_kept_of_a_class_is_the_newest() -> None:
     fuse = fusion(1.0, 1.0)
-    shuffle = Shuffle(1.0, fuse)
-    measured(shuffle, fuse, batch([0] * 5))
-    for _ in range(4):
-        measured(shuffle, fuse, batch([1] * 30))
-    # the rows of class 0 have been crowded out: nothing of another class is left
-    assert np.isnan(measured(shuffle, fuse, batch([1]))["image"]).all()
+    shuffle, newer, other = Shuffle(1.0, fuse), batch([2] * KEPT, seed=71), batch([0], seed=60)
+    measured(shuffle, fuse, batch([2], seed=70))
+    measured(shuffle, fuse, newer)
+    found = measured(shuffle, fuse, other)["image"][0]
+    after = [fuse({**other, "image": newer["image"].rows(torch.tensor([i]))})[0, 0] for i in range(KEPT)]
+    assert min(abs(float(fuse(other)[0, 0] - each) - found) for each in after) < 1e-6
 
 
 def test_the_sample_is_the_share_asked_for_and_the_same_again() -> None:
