@@ -200,7 +200,7 @@ def _told(
         )
     left = None if foretold is None else np.abs(after - foretold)[moved] / np.abs(after - before)[moved]
     explained = left is not None and max(left) < LITTLE
-    mix = "; the mix of predicted classes moved, within classes little did" if explained else ""
+    mix = "; the mix of predicted classes, which moved too, would explain it" if explained else ""
     return f"The model {'; it '.join(words)} ({in_words(p_value)}){mix}."
 
 

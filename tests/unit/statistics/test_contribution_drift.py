@@ -172,7 +172,7 @@ def test_a_class_mix_that_explains_it_is_named() -> None:
     for score in (mixed, lost):
         assert score.verdict is Verdict.DRIFT
         assert "image" in score.explanation
-    assert mixed.explanation.endswith("the mix of predicted classes moved, within classes little did.")
+    assert mixed.explanation.endswith("the mix of predicted classes, which moved too, would explain it.")
     assert "mix" not in lost.explanation
 
 
