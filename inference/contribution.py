@@ -116,7 +116,8 @@ class Shuffle:
         able = np.flatnonzero(donors.classes != NONE)
         chosen = able[np.argsort(rank[able], kind="stable")][:KEPT]
         rows = torch.from_numpy(chosen).to(donors.device)
-        self._kept = _Donors({name: each.rows(rows) for name, each in donors.encoded.items()}, donors.classes[chosen])
+        encoded = {name: _trimmed(each.rows(rows)) for name, each in donors.encoded.items()}
+        self._kept = _Donors(encoded, donors.classes[chosen])
 
 
 def partners(classes: Classes, donors: Classes, rng: np.random.Generator) -> Classes:
@@ -142,6 +143,13 @@ def _joined(first: Encoded, second: Encoded) -> Encoded:
         torch.cat([each.mask for each in parts]),
         torch.cat([each.pooled for each in parts]),
     )
+
+
+def _trimmed(encoded: Encoded) -> Encoded:
+    """Without the last tokens that no row has: a long text must not leave its length behind."""
+    used = encoded.mask.any(dim=0).nonzero()
+    length = int(used[-1, 0]) + 1 if len(used) else 0
+    return Encoded(encoded.tokens[:, :length].contiguous(), encoded.mask[:, :length].contiguous(), encoded.pooled)
 
 
 def _padded(encoded: Encoded, length: int) -> Encoded:

@@ -161,6 +161,20 @@ def test_a_row_alone_finds_its_partner_among_earlier_batches_of_another_length()
     assert np.isnan(measured(shuffle, fuse, batch([1]))["image"]).all()
 
 
+def test_what_is_kept_has_no_more_padding_than_its_own_rows_need() -> None:
+    lengths = []
+
+    def fuse(rows: Mapping[str, Encoded]) -> Tensor:
+        lengths.append(rows["text"].tokens.shape[1])
+        answers: Tensor = fusion(1.0, 1.0)(rows)
+        return answers
+
+    shuffle = Shuffle(1.0, fuse)
+    measured(shuffle, fuse, batch([0, 1], length=40))
+    measured(shuffle, fuse, batch([0, 1], length=3))
+    assert lengths == [40] * 3 + [3] * 3
+
+
 def test_what_is_kept_of_earlier_batches_is_bounded_and_of_every_class() -> None:
     shuffle = Shuffle(1.0, fusion(1.0, 1.0))
     measured(shuffle, fusion(1.0, 1.0), batch([0, 2, 2]))
