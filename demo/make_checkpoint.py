@@ -29,7 +29,7 @@ from inference.models.tensors import Loader
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, targets
 from inference.training.evaluate import Evaluation, evaluate, predict_logits
-from inference.training.fit import parameter_groups, rate_factor
+from inference.training.groups import parameter_groups, rate_factor
 
 Progress = Callable[[int, int, float], None]
 SEED, STEPS = 7, 1200

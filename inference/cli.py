@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -95,6 +96,26 @@ def trainer() -> None:
         _fail(str(error))
     except SQLAlchemyError as error:
         _fail(f"cannot start: {type(error).__name__}: is the database up?")
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option(help="The TOML file that says what is trained, and how.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace what an earlier run left in the output folder.")] = False,
+    print_config: Annotated[bool, typer.Option(help="Print a file with every key, its meaning and default.")] = False,
+) -> None:
+    """Train a fusion model; the same command goes on with a run that was stopped or killed. Also under torchrun."""
+    if print_config:
+        from inference.training.config import annotated_default
+
+        typer.echo(annotated_default(), nl=False)
+        return
+    if config is None:
+        typer.echo("expected --config FILE; --print-config shows what it may hold", err=True)
+        raise typer.Exit(BAD_SETTINGS)
+    from inference import cli_train
+
+    raise typer.Exit(cli_train.run(config, force=force))
 
 
 @app.command()

@@ -145,6 +145,7 @@ class AnnotatedExamples(Sequence[LabelledExample]):
     def __init__(self, rows: Sequence[Row], labels: Sequence[str]) -> None:
         """`labels` in the model's order. Raises KeyError where a row has another."""
         numbers = {name: number for number, name in enumerate(labels)}
+        self.names = tuple(labels)
         self.rows = tuple(rows)
         self.labels: NDArray[np.int64] = np.array([numbers[row.label] for row in rows], np.int64)
 

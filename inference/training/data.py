@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from inference.collate import collate as arrays
 from inference.modalities.base import UNREAD, Prepared
+from inference.model_io import ModelInput
 from inference.models.base import ModalityBatch
 from inference.models.preprocess import Preprocessor
 from inference.models.tensors import Loader
@@ -52,9 +53,13 @@ def collate(
     examples: Sequence[LabelledExample], preprocessor: Preprocessor, device: torch.device
 ) -> dict[str, ModalityBatch]:
     """Batch examples for a fusion model; rows without a modality hold zeros and are marked as missing."""
+    return Loader(preprocessor.image, device)(prepared(examples, preprocessor))
+
+
+def prepared(examples: Sequence[LabelledExample], preprocessor: Preprocessor) -> ModelInput:
+    """The same as arrays, before they are moved to a device."""
     blank = LabelledExample("", np.zeros((1, 1, 3), np.uint8), "", 0)
-    rows = [_prepared(example, preprocessor) for example in examples]
-    return Loader(preprocessor.image, device)(arrays(rows, _prepared(blank, preprocessor)))
+    return arrays([_prepared(example, preprocessor) for example in examples], _prepared(blank, preprocessor))
 
 
 def _prepared(example: LabelledExample, preprocessor: Preprocessor) -> dict[str, Prepared]:
@@ -67,6 +72,12 @@ def _prepared(example: LabelledExample, preprocessor: Preprocessor) -> dict[str,
     return row
 
 
+def label_numbers(examples: Sequence[LabelledExample]) -> NDArray[np.int64]:
+    """Label indices (N,) of a sequence, without decoding one that knows its `labels`."""
+    known = getattr(examples, "labels", None)
+    return np.array([e.label for e in examples], np.int64) if known is None else np.asarray(known, np.int64)
+
+
 def targets(examples: Sequence[LabelledExample], device: torch.device) -> torch.Tensor:
     """Label indices (B,) int64."""
-    return torch.tensor([e.label for e in examples], dtype=torch.int64, device=device)
+    return torch.from_numpy(label_numbers(examples)).to(device)

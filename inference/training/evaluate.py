@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from inference.models.base import FusionModel
 from inference.models.preprocess import Preprocessor
-from inference.training.data import LabelledExample, collate
+from inference.training.data import LabelledExample, collate, label_numbers
 from migrations.schema.calibration_error import debiased_ece
 
 PATTERNS: Mapping[str, frozenset[str]] = {
@@ -81,7 +81,7 @@ def evaluate(
     """
     if not examples:
         raise ValueError("evaluate: expected at least one example")
-    labels = np.array([e.label for e in examples])
+    labels = label_numbers(examples)
     results = {}
     for pattern in patterns:
         logits = predict_logits(model, preprocessor, examples, pattern)

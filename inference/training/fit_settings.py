@@ -3,6 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Balance = Literal["none", "modulated", "normalised"]
+Sampling = Literal["shuffled", "balanced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What is changed at random in a training example; nothing by default.
+
+    `flip` is the share of pictures mirrored left to right (which changes any task that speaks of sides),
+    `brightness` the largest relative change, `crop` the largest share cut off a side, `words` the share of words lost.
+    """
+
+    flip: float = 0.0
+    brightness: float = 0.0
+    crop: float = 0.0
+    words: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The contrastive term: `weight`, `temperature`, and the class whose rows are true pairs, None for all rows."""
+
+    weight: float = 0.0
+    temperature: float = 0.1
+    label: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +42,9 @@ class FitSettings:
     saves a sixth of the time and keeps its fingerprint, hence its baseline, comparable.
     `deadline_s` is wall-clock seconds: the learning rate follows whichever is further along, steps or time, so a run
     that the clock cuts short has still annealed.
+    Encoders learn at `encoder_rate` times the learning rate, after `thaw` steps in which they keep their values.
+    `balance` says what is done about a modality that learns faster than the others (`inference.training.balance`),
+    `balance_strength` how much of it. `class_weights` weigh the rows of each class, equally where it is empty.
     """
 
     steps: int = 200
@@ -28,3 +58,11 @@ class FitSettings:
     frozen: tuple[str, ...] = ()
     seed: int = 0
     deadline_s: float = 60.0
+    encoder_rate: float = 1.0
+    thaw: int = 0
+    balance: Balance = "none"
+    balance_strength: float = 0.5
+    class_weights: tuple[float, ...] = ()
+    sampling: Sampling = "shuffled"
+    augment: Augmentation = Augmentation()
+    contrast: Contrast = Contrast()

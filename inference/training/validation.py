@@ -16,7 +16,7 @@ from inference.modalities.base import Modality, modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint, write_manifest
 from inference.outcome import Prediction
 from inference.predictor import Predictor
-from inference.training.data import LabelledExample
+from inference.training.data import LabelledExample, label_numbers
 
 BATCH = 64
 
@@ -78,11 +78,12 @@ def make_baseline(
 def _predict(checkpoint: Checkpoint, examples: Sequence[LabelledExample]) -> list[Prediction]:
     device = next(checkpoint.model.parameters()).device
     predictor = DirectPredictor(checkpoint.card, Predictor(checkpoint, device, contribution_share=1.0).run)
-    inputs = [{"image": example.image, "text": example.caption} for example in examples]
     predictions = [
         prediction
-        for start in range(0, len(inputs), BATCH)
-        for prediction in predictor.predict(inputs[start : start + BATCH])
+        for start in range(0, len(examples), BATCH)  # slices: examples may be decoded when they are asked for
+        for prediction in predictor.predict(
+            [{"image": example.image, "text": example.caption} for example in examples[start : start + BATCH]]
+        )
     ]
     if broken := sum(prediction.error is not None for prediction in predictions):
         raise UnusableModelError(f"{broken} of {len(predictions)} validation answers are not finite")
@@ -104,7 +105,7 @@ def _validation(
         predicted=np.array([numbers[prediction.label or ""] for prediction in predictions]),
         confidence=np.array([prediction.confidence for prediction in predictions], np.float64),
         agreement=np.array([float(prediction.agreement or 0.0) for prediction in predictions]),
-        labels=np.array([example.label for example in examples]),
+        labels=label_numbers(examples),
         contribution={
             name: np.array([prediction.contribution.get(name, np.nan) for prediction in predictions])
             for name in measured

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,3 +118,19 @@ def debiased_ece(confidence: NDArray[np.floating], correct: NDArray[np.bool_], g
     0.4
     """
     return float(debiased(equal_mass(confidence, correct, groups)))
+
+
+def bootstrap_interval(groups: Groups, *, level: float, resamples: int, seed: int) -> tuple[float, float]:
+    """Reverse-percentile interval of the debiased error, cut to [0, 1] and stretched to hold the estimate."""
+    found = float(debiased(groups))
+    rows = np.maximum(1, np.round(groups.rows)).astype(np.int64)
+    world = groups.spread
+    drawn = np.random.default_rng(seed).binomial(rows, world, (resamples, len(rows))) / rows
+    errors = debiased(Groups(groups.confidence, drawn, groups.weight, groups.rows))
+    true = float((groups.weight * np.abs(world - groups.confidence)).sum())
+    low, high = np.quantile(errors - true, [(1 - level) / 2, (1 + level) / 2])
+    # the error is at least the overall gap, so that it can be as large as that can
+    gap = abs(float((groups.weight * (groups.accuracy - groups.confidence)).sum()))
+    spread = math.sqrt(float((groups.weight**2 * world * (1 - world) / groups.rows).sum()))
+    reach = gap + NormalDist().inv_cdf((1 + level) / 2) * spread
+    return max(0.0, min(found, found - float(high))), min(1.0, max(found, found - float(low), reach))

@@ -28,16 +28,14 @@ class, a temperature re-fit (`_temperature.proposal`) and how the labels were ch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
-from migrations.schema.calibration_error import Groups, absolute_gaps, debiased, equal_mass
+from migrations.schema.calibration_error import absolute_gaps, bootstrap_interval, debiased, equal_mass
 from monitor.detectors._calibrated import Tested, gap_z, joint_test, smallest_gap, spiegelhalter_z
 from monitor.detectors._sampling import Sample, of_share, sample, selection
 from monitor.detectors._temperature import Proposal, proposal
@@ -71,22 +69,6 @@ class Options:
 def brier(confidence: Array, correct: NDArray[np.bool_], weight: Array | None = None) -> float:
     """Mean squared difference of confidence and truth, of the predicted class, in [0, 1]."""
     return float(np.average((correct - confidence) ** 2, weights=weight))
-
-
-def bootstrap_interval(groups: Groups, *, level: float, resamples: int, seed: int) -> tuple[float, float]:
-    """Reverse-percentile interval of the debiased error, cut to [0, 1] and stretched to hold the estimate."""
-    found = float(debiased(groups))
-    rows = np.maximum(1, np.round(groups.rows)).astype(np.int64)
-    world = groups.spread
-    drawn = np.random.default_rng(seed).binomial(rows, world, (resamples, len(rows))) / rows
-    errors = debiased(Groups(groups.confidence, drawn, groups.weight, groups.rows))
-    true = float((groups.weight * np.abs(world - groups.confidence)).sum())
-    low, high = np.quantile(errors - true, [(1 - level) / 2, (1 + level) / 2])
-    # the error is at least the overall gap, so that it can be as large as that can
-    gap = abs(float((groups.weight * (groups.accuracy - groups.confidence)).sum()))
-    spread = math.sqrt(float((groups.weight**2 * world * (1 - world) / groups.rows).sum()))
-    reach = gap + float(norm.ppf((1 + level) / 2)) * spread
-    return max(0.0, min(found, found - float(high))), min(1.0, max(found, found - float(low), reach))
 
 
 def run(context: Context, current: Labelled, options: Options) -> Score:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from migrations.schema.bins import from_rows
-from migrations.schema.calibration_error import debiased_ece, equal_mass
+from migrations.schema.calibration_error import bootstrap_interval, debiased_ece, equal_mass
 from monitor.detectors import catalogue, judge
 from monitor.detectors._calibrated import joint_test
 from monitor.detectors._temperature import proposal
 from monitor.detectors.base import Score
-from monitor.detectors.calibration import bootstrap_interval
 from monitor.domain.intervals import Z95, wilson
 from monitor.domain.window import FUSED, Labelled, Reference, Summary
 

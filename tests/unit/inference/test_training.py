@@ -14,8 +14,10 @@ from inference.models.cross_attention import CrossAttentionFusion
 from inference.training.calibrate import fit_temperature
 from inference.training.data import LabelledExample, collate, split
 from inference.training.evaluate import evaluate, predict_logits, summarise
-from inference.training.fit import drop_modalities, fit, parameter_groups, rate_factor
+from inference.training.feed import without_modalities
+from inference.training.fit import fit
 from inference.training.fit_settings import FitSettings
+from inference.training.groups import parameter_groups, rate_factor
 from migrations.schema.calibration_error import debiased_ece
 from tests.support.tiny_model import random_batch, small_model, small_preprocessor
 
@@ -120,13 +122,13 @@ def test_bad_training_data_is_refused() -> None:
 
 def test_drop_takes_each_modality_away_but_never_the_last() -> None:
     batch = {k: replace(v, present=torch.ones(4000, dtype=torch.bool)) for k, v in random_batch().items()}
-    dropped = drop_modalities(batch, 0.2, np.random.default_rng(0))
+    dropped = without_modalities(batch, 0.2, np.random.default_rng(0).random(4000))
     lost = {name: ~part.present for name, part in dropped.items()}
     for name in ("image", "text"):
         assert float(lost[name].float().mean()) == pytest.approx(0.2, abs=0.03)
     assert not bool((lost["image"] & lost["text"]).any())
     only_text = {**batch, "image": replace(batch["image"], present=torch.zeros(4000, dtype=torch.bool))}
-    assert bool(drop_modalities(only_text, 0.5, np.random.default_rng(0))["text"].present.all())
+    assert bool(without_modalities(only_text, 0.5, np.random.default_rng(0).random(4000))["text"].present.all())
 
 
 def test_decay_spares_embeddings_biases_norms_and_tokens() -> None:

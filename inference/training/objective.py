@@ -1,0 +1,115 @@
+"""What training lowers: the fused answer's loss, that of each modality's own head, and how well pairs find each other.
+
+Every term is a sum over the whole batch by a number that all processes of a team agree on, so that a batch split over
+several processes has the gradients of the same batch in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.models.base import FusionOutput, ModalityBatch
+from inference.training.fit_settings import Contrast, FitSettings
+from inference.training.team import Team
+
+PAIR = ("image", "text")
+
+Batch = Mapping[str, ModalityBatch]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One batch's loss (), and by modality the mean probability (M,) that its own head gives the right class.
+
+    The gradients of `loss` on the processes of a team have those of the whole batch as their mean.
+    """
+
+    loss: Tensor
+    scores: Tensor
+
+
+class Objective(nn.Module):
+    """A fusion model with its loss: what a team's processes run on their rows of a batch."""
+
+    def __init__(self, model: nn.Module, settings: FitSettings, team: Team) -> None:
+        super().__init__()
+        self.model = model
+        self._settings = settings
+        self._team = team
+        weights = settings.class_weights
+        self._weights = torch.tensor(weights, device=team.device) if weights else None
+
+    def forward(self, batch: Batch, labels: Tensor) -> Terms:
+        """The loss of this process's rows; `labels` (B,).
+
+        Raises ValueError where the settings ask for what the model does not give.
+        """
+        output: FusionOutput = self.model(batch)
+        names = sorted(output.unimodal_logits)
+        weight = torch.ones_like(labels, dtype=torch.float32) if self._weights is None else self._weights[labels]
+        here = {name: batch[name].present.float() for name in names}
+        true_pairs = self._true_pairs(batch, labels)
+        counts = self._team.total(
+            torch.stack(
+                [weight.sum(), true_pairs.sum(), *(x.sum() for n in names for x in (here[n] * weight, here[n]))]
+            )
+        )
+        loss = _mean(functional.cross_entropy(output.logits, labels, reduction="none") * weight, counts[0])
+        scores = []
+        for place, name in enumerate(names):
+            logits, (weighed, rows) = output.unimodal_logits[name], counts[2 + 2 * place : 4 + 2 * place]
+            each = functional.cross_entropy(logits, labels, reduction="none") * here[name] * weight
+            loss = loss + self._settings.unimodal_weight * _mean(each, weighed)
+            right = logits.detach().softmax(1).gather(1, labels[:, None])[:, 0]
+            scores.append(_mean(right * here[name], rows))
+        if self._settings.contrast.weight:
+            loss = loss + self._settings.contrast.weight * self._contrastive(output, true_pairs, batch, counts[1])
+        found = torch.stack(scores) if scores else loss.new_zeros(0)
+        return Terms(loss * self._team.size, self._team.total(found))
+
+    def _true_pairs(self, batch: Batch, labels: Tensor) -> Tensor:
+        """(B,) 1 for rows that have both modalities and whose label says that they belong together."""
+        contrast = self._settings.contrast
+        if not contrast.weight:
+            return torch.zeros_like(labels, dtype=torch.float32)
+        here = batch[PAIR[0]].present & batch[PAIR[1]].present
+        return (here if contrast.label is None else here & (labels == contrast.label)).float()
+
+    def _contrastive(self, output: FusionOutput, true_pairs: Tensor, batch: Batch, count: Tensor) -> Tensor:
+        left, right = (output.embeddings[name] for name in PAIR)
+        if left.shape[1] != right.shape[1]:
+            raise ValueError(
+                f"contrastive term: {PAIR[0]} has embeddings of {left.shape[1]} numbers and {PAIR[1]} of "
+                f"{right.shape[1]}; expected a shared space"
+            )
+        rows = {name: batch[name].present for name in PAIR}
+        each = contrastive(left, right, rows[PAIR[0]], rows[PAIR[1]], self._settings.contrast, self._team)
+        return _mean(each * true_pairs, count)
+
+
+def contrastive(
+    left: Tensor, right: Tensor, left_here: Tensor, right_here: Tensor, contrast: Contrast, team: Team
+) -> Tensor:
+    """(B,) symmetric InfoNCE of each of this process's pairs, (B, d) each, against everyone's rows of the batch.
+
+    Rows that lack a modality are nobody's candidates. Source: Radford et al. 2021, arXiv:2103.00020.
+    """
+    left, right = functional.normalize(left, dim=1), functional.normalize(right, dim=1)
+    own = torch.arange(len(left), device=left.device) + team.rank * len(left)
+    total = left.new_zeros(len(left))
+    for mine, others, present in ((left, right, right_here), (right, left, left_here)):
+        known = team.gathered(present.float()).bool()[None, :].repeat(len(mine), 1)
+        known.scatter_(1, own[:, None], True)  # a row that lacks a modality counts for nothing, but must be finite
+        scores = (mine @ team.gathered(others).T / contrast.temperature).masked_fill(~known, -torch.inf)
+        total = total + functional.cross_entropy(scores, own, reduction="none") / 2.0
+    return total
+
+
+def _mean(values: Tensor, count: Tensor) -> Tensor:
+    """The sum over this process's rows by the whole team's count."""
+    return values.sum() / count.clamp(min=1e-9)

@@ -1,0 +1,170 @@
+"""`fusionwatch-inference train`: from an annotations file to a checkpoint that the worker loads, killed or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from inference import cli_train
+from inference.baseline import Baseline
+from inference.direct import DirectPredictor
+from inference.models.card import WEIGHTS
+from inference.models.checkpoint import load_checkpoint
+from inference.predictor import Predictor
+from inference.training.annotations import AnnotatedExamples, read_annotations
+from tests.support.annotated import write_annotations, write_config
+from tests.support.interrupted_training import Killed
+
+CPU = torch.device("cpu")
+ROWS = 300
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
+Told = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed; its configuration and rows lie beside it."""
+    folder = tmp_path_factory.mktemp("train")
+    write_annotations(folder, ROWS)
+    assert cli_train.run(write_config(folder), force=False) == cli_train.FINISHED
+    return folder / "trained"
+
+
+@pytest.fixture
+def again(finished: Path, tmp_path: Path) -> Path:
+    """The same configuration and rows in a folder of their own."""
+    shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trained"))
+    return tmp_path / "train.toml"
+
+
+def test_the_checkpoint_answers_in_the_workers_predictor(finished: Path) -> None:
+    checkpoint = load_checkpoint(finished / "checkpoint", CPU)
+    rows = read_annotations(finished.parent / "annotations.jsonl")
+    example = AnnotatedExamples(rows, checkpoint.labels)[0]
+    predictor = DirectPredictor(checkpoint.card, Predictor(checkpoint, CPU).run)
+    (whole, blind) = predictor.predict([{"image": example.image, "text": example.caption}, {"text": example.caption}])
+    assert whole.route == "fused"
+    assert blind.route == "fallback:text"
+    assert checkpoint.labels == ("consistent", "contradictory", "misleading")
+    baseline = Baseline.load(checkpoint.folder)
+    report = json.loads((finished / "report.json").read_text())
+    assert baseline.reference["image"].rows == report["rows"]["validation"] + report["rows"]["test"]
+
+
+def test_the_report_says_what_the_model_can_do(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert report["version"] == load_checkpoint(finished / "checkpoint", CPU).version
+    assert sum(report["rows"].values()) == ROWS
+    assert report["training"]["steps"] == 24
+    assert [look["step"] for look in report["training"]["looks"]] == [8, 16, 24]
+    fused = report["fused"]
+    assert report["evaluated_on"] == "test"
+    assert fused["n"] == report["rows"]["test"] == sum(map(sum, fused["confusion"]))
+    low, high = fused["accuracy"]["interval"]
+    assert 0.6 < low < fused["accuracy"]["share"] <= high, "the caption's first word tells the label"
+    assert set(report["ablation"]) == {"image missing", "text missing", "image is noise", "text is blank"}
+    assert report["ablation"]["text missing"]["share"] < 0.6 < report["ablation"]["image missing"]["share"]
+    assert report["flips"]["another row's text"]["share"] > 0.3
+    assert report["retrieval"]["image_to_text"]["candidates"] == fused["n"]
+    assert f"Evaluation of {report['version']}" in (finished / "report.html").read_text()
+    assert not (finished / "state.safetensors").exists()
+
+
+def test_a_finished_run_is_replaced_by_force_only(finished: Path, again: Path, capsys: Told) -> None:
+    shutil.copytree(finished, again.parent / "trained")
+    assert cli_train.run(again, force=False) == cli_train.FAILED
+    assert "holds a finished run; choose another folder, or --force to replace it" in capsys.readouterr().err
+    write_config(again.parent, steps=2, evaluate_every=2)
+    assert cli_train.run(again, force=True) == cli_train.FINISHED
+    assert json.loads((again.parent / "trained" / "report.json").read_text())["training"]["steps"] == 2
+
+
+def test_a_killed_run_goes_on_to_the_same_end(finished: Path, again: Path, capsys: Told) -> None:
+    command = [sys.executable, "-m", "tests.support.interrupted_training", str(again), "11"]
+    killed = subprocess.run(command, capture_output=True, text=True, env=ALONE, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert int(load_file(again.parent / "trained" / "state.safetensors")["at"]) == 8
+    assert cli_train.run(again, force=False) == cli_train.FINISHED
+    assert "step 8:" not in capsys.readouterr().err, "what was done is not done again"
+    same_end(finished, again.parent / "trained")
+
+
+def test_an_interrupted_run_saves_and_says_how_to_go_on(
+    finished: Path, again: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Killed, "at", 11)
+    monkeypatch.setattr(Killed, "by", signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(cli_train, "Terminal", Killed)
+        assert cli_train.run(again, force=False) == cli_train.INTERRUPTED
+    assert "stopped after step 11; the same command goes on from there" in capsys.readouterr().err
+    assert not (again.parent / "trained" / "checkpoint").exists()
+    write_config(again.parent, learning_rate=1e-4)
+    assert cli_train.run(again, force=False) == cli_train.FAILED
+    told = capsys.readouterr().err
+    assert "holds an unfinished run that differs in training.learning_rate; choose another folder, or --force" in told
+    write_config(again.parent)
+    assert cli_train.run(again, force=False) == cli_train.FINISHED
+    same_end(finished, again.parent / "trained")
+
+
+def test_two_processes_come_to_the_same_end_as_one(finished: Path, again: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, "-m", "inference.cli", "train", "--config", str(again)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ALONE, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (figures(folder)["training"]["looks"] for folder in (finished, again.parent / "trained"))
+    assert [look["step"] for look in two] == [8, 16, 24]
+    for alone, together in zip(one, two, strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+        assert together["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-2, abs=1e-3)
+
+
+def test_a_picture_in_two_splits_ends_the_run_before_it_begins(tmp_path: Path, capsys: Told) -> None:
+    path = write_annotations(tmp_path, 6, splits=("train", "validation"))
+    first, *others = (json.loads(line) for line in path.read_text().splitlines())
+    rows = [first, *others[:-1], {**others[-1], "image": first["image"]}]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    assert cli_train.run(write_config(tmp_path), force=False) == cli_train.REFUSED
+    assert "one picture in several splits: 's0' (line 1, train), 's5' (line 6, validation)" in capsys.readouterr().err
+    assert not (tmp_path / "trained").exists()
+
+
+def test_what_could_not_be_finished_is_not_begun(tmp_path: Path, capsys: Told) -> None:
+    write_annotations(tmp_path, 60)
+    assert cli_train.run(write_config(tmp_path), force=False) == cli_train.REFUSED
+    assert "validation and test rows with picture and text; the baseline needs 128" in capsys.readouterr().err
+    assert not (tmp_path / "trained").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(again: Path, capsys: Told) -> None:
+    (again.parent / "trained").mkdir()
+    (again.parent / "trained" / "thesis.tex").write_text("years of work")
+    for force in (False, True):
+        assert cli_train.run(again, force=force) == cli_train.FAILED
+    assert "holds files of something else" in capsys.readouterr().err
+    assert (again.parent / "trained" / "thesis.tex").exists()
+
+
+def same_end(folder: Path, other: Path) -> None:
+    one, two = (load_file(each / "checkpoint" / WEIGHTS) for each in (folder, other))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-3, rtol=2e-3, msg=name)
+    for before, after in zip(figures(folder)["training"]["looks"], figures(other)["training"]["looks"], strict=True):
+        assert after == pytest.approx(before, rel=1e-4)
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return found
