@@ -18,7 +18,10 @@ def page(report: Mapping[str, Any]) -> str:
     steps = [look["step"] for look in looks]
     curves = [
         {"name": name, "points": points(steps, [look[key] for look in looks], _highest(looks)), "css": css}
-        for name, key, css in (("training", "loss", "one"), ("validation", "validation_loss", "two"))
+        for name, key, css in (
+            ("training, every term", "loss", "one"),
+            ("validation, the fused answer", "validation_loss", "two"),
+        )
     ]
     return _template().render(report=report, curves=curves, highest=_highest(looks), width=WIDTH, height=HEIGHT)
 
