@@ -16,6 +16,7 @@ from inference.baseline import BaselineError
 from inference.predictor import pick_device
 from inference.training.annotations import AnnotationsError
 from inference.training.config import ConfigError, read_config
+from inference.training.fit_settings import FitError
 from inference.training.keep import PAGE, FolderError
 from inference.training.team import joined
 from inference.training.train import Trained, train
@@ -85,6 +86,7 @@ class Stop:
 
     def _set(self, number: int, _: FrameType | None) -> None:
         self.asked = True
+        sys.stderr.write("stopping after this step; once more ends it at once\n")
         signal.signal(number, self._before[number])
 
 
@@ -100,8 +102,12 @@ def run(path: Path, *, force: bool) -> int:
             leads = team.leads
     except (ConfigError, AnnotationsError) as error:
         return _failed(error, REFUSED)
-    except (FolderError, BaselineError, UnusableModelError, FloatingPointError, OSError) as error:
+    except (FolderError, FitError, BaselineError, UnusableModelError, FloatingPointError, OSError) as error:
         return _failed(error, FAILED)
+    except torch.OutOfMemoryError as error:
+        return _failed(f"{error}\nlower training.batch_size", FAILED)
+    except KeyboardInterrupt:
+        return _failed("ended at once; the same command goes on from the last save", INTERRUPTED)
     if not leads:
         return FINISHED if trained.version or trained.ended != "stopped" else INTERRUPTED
     if trained.version is None:
@@ -124,6 +130,6 @@ def _summary(console: Console, trained: Trained, folder: Path) -> None:
     )
 
 
-def _failed(error: Exception, code: int) -> int:
+def _failed(error: Exception | str, code: int) -> int:
     sys.stderr.write(f"{error}\n")
     return code

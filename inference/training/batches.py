@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.training.fit_settings import Sampling
+from inference.training.fit_settings import FitError, Sampling
 
 Numbers = NDArray[np.int64]
 
@@ -20,9 +20,9 @@ class Batches:
     """
 
     def __init__(self, labels: Numbers, size: int, seed: int, sampling: Sampling = "shuffled") -> None:
-        """`labels` (N,). Raises ValueError where there is none."""
+        """`labels` (N,). Raises FitError where there is none."""
         if len(labels) == 0:
-            raise ValueError("fit: expected at least one example")
+            raise FitError("fit: expected at least one example")
         self._labels = labels
         self._size = size
         self._seed = seed

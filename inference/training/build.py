@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import nn
@@ -18,6 +19,7 @@ from inference.models.checkpoint import load_checkpoint
 from inference.models.preprocess import ImageSettings, Preprocessor
 from inference.models.registry import families
 from inference.training.config import ConfigError, ModelConfig
+from inference.training.data import LabelledExample, collate
 from inference.training.wordpiece import build_tokenizer
 
 CONFIG_OF = {"image": "vision_config", "text": "text_config"}
@@ -57,7 +59,9 @@ def build(config: ModelConfig, labels: tuple[str, ...], texts: Iterable[str], se
     for modality, folder in (("image", config.image.encoder), ("text", config.text.encoder)):
         if folder is not None:
             _take_weights(model.get_submodule(family.encoders[modality].rstrip(".")), folder, modality)
-    return Built(model, family, Preprocessor(_image(config), tokenizer, config.text.max_tokens), labels)
+    preprocessor = Preprocessor(_image(config), tokenizer, config.text.max_tokens)
+    _try_out(model, preprocessor)
+    return Built(model, family, preprocessor, labels)
 
 
 def _loaded(config: ModelConfig, labels: tuple[str, ...]) -> Built:
@@ -106,6 +110,9 @@ def _options(config: ModelConfig, family: Family, tokenizer: Tokenizer) -> dict[
             config.text.encoder, config.text.config, text | {"vocab_size": tokenizer.get_vocab_size()}
         ),
     }
+    rows, known = encoders["text"].get("vocab_size", 0), tokenizer.get_vocab_size()
+    if rows < known:
+        raise ConfigError(f"model.text: the tokenizer has {known} pieces, the encoder's vocab_size is {rows}")
     taken = {field.name for field in fields(family.config)}
     return dict(config.options) | {name: encoders[modality] for modality, name in CONFIG_OF.items() if name in taken}
 
@@ -132,6 +139,21 @@ def _take_weights(encoder: nn.Module, folder: Path, modality: str) -> None:
             f"model.{modality}.encoder: {folder} lacks {len(missing)} of the weights that the family's encoder has, "
             f"{missing[0]} for one"
         )
+
+
+def _try_out(model: nn.Module, preprocessor: Preprocessor) -> None:
+    """Let one picture and the longest text through, so that sizes that do not fit are told before anything is done."""
+    longest = " ".join(["a"] * preprocessor.max_tokens)
+    example = LabelledExample("", np.zeros((8, 8, 3), np.uint8), longest, 0)
+    size = f"{preprocessor.image.width}×{preprocessor.image.height}"
+    try:
+        with torch.inference_mode():
+            model.eval()(collate([example], preprocessor, torch.device("cpu")))
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise ConfigError(
+            f"model: a picture of {size} and a text of {preprocessor.max_tokens} tokens do not pass its encoders "
+            f"(model.image.size, model.text.max_tokens): {error}"
+        ) from error
 
 
 def _tokenizer(config: ModelConfig, texts: Iterable[str]) -> Tokenizer:

@@ -20,7 +20,7 @@ from inference.models.tensors import Loader
 from inference.training.augment import augmented
 from inference.training.batches import Batches
 from inference.training.data import LabelledExample, label_numbers, prepared
-from inference.training.fit_settings import Augmentation, FitSettings
+from inference.training.fit_settings import Augmentation, FitError, FitSettings
 from inference.training.team import Team
 
 MOST_THREADS = 8
@@ -35,9 +35,9 @@ class Feed:
     def __init__(
         self, examples: Sequence[LabelledExample], preprocessor: Preprocessor, settings: FitSettings, team: Team
     ) -> None:
-        """Raises ValueError without examples, or where the batch cannot be shared equally."""
+        """Raises FitError without examples, or where the batch cannot be shared equally."""
         if settings.batch_size % team.size:
-            raise ValueError(f"fit: a batch of {settings.batch_size} cannot be shared equally by {team.size} processes")
+            raise FitError(f"fit: a batch of {settings.batch_size} cannot be shared equally by {team.size} processes")
         self._examples = examples
         self._preprocessor = preprocessor
         self._settings = settings

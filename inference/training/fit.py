@@ -49,7 +49,7 @@ def fit(
     after each step; `should_stop` is asked before each.
 
     Raises:
-        ValueError: no examples, `frozen` names nothing, or the settings do not fit the model.
+        FitError: no examples, `frozen` names nothing, or the settings do not fit the model.
         FloatingPointError: the loss is not finite.
     """
     team = team or Team(next(model.parameters()).device)

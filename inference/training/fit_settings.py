@@ -9,6 +9,10 @@ Balance = Literal["none", "modulated", "normalised"]
 Sampling = Literal["shuffled", "balanced"]
 
 
+class FitError(ValueError):
+    """The settings do not fit the model or the examples; the text says what was expected."""
+
+
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """What is changed at random in a training example; nothing by default.

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from inference.training.fit_settings import FitError
+
 
 def parameter_groups(
     model: nn.Module, weight_decay: float, encoders: Iterable[str] = (), encoder_rate: float = 1.0
@@ -44,11 +46,11 @@ def rate_factor(step: int, done: float, warmup: int, floor: float = 0.02) -> flo
 
 
 def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> None:
-    """Let every parameter learn but those whose names start with a prefix; ValueError where one names none."""
+    """Let every parameter learn but those whose names start with a prefix; FitError where one names none."""
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
-            raise ValueError(f"fit: no parameter starts with {prefix!r}")
+            raise FitError(f"fit: no parameter starts with {prefix!r}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(prefixes) if prefixes else True)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.models.base import FusionOutput, ModalityBatch
-from inference.training.fit_settings import Contrast, FitSettings
+from inference.training.fit_settings import Contrast, FitError, FitSettings
 from inference.training.team import Team
 
 PAIR = ("image", "text")
@@ -47,7 +47,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, labels: Tensor) -> Terms:
         """The loss of this process's rows; `labels` (B,).
 
-        Raises ValueError where the settings ask for what the model does not give.
+        Raises FitError where the settings ask for what the model does not give.
         """
         output: FusionOutput = self.model(batch)
         names = sorted(output.unimodal_logits)
@@ -83,7 +83,7 @@ class Objective(nn.Module):
     def _contrastive(self, output: FusionOutput, true_pairs: Tensor, batch: Batch, count: Tensor) -> Tensor:
         left, right = (output.embeddings[name] for name in PAIR)
         if left.shape[1] != right.shape[1]:
-            raise ValueError(
+            raise FitError(
                 f"contrastive term: {PAIR[0]} has embeddings of {left.shape[1]} numbers and {PAIR[1]} of "
                 f"{right.shape[1]}; expected a shared space"
             )

@@ -19,6 +19,8 @@ from inference.training.objective import PAIR
 
 BATCH = 64
 SEED = 0
+MOST_GROUPS = 50
+"""Sources and languages that are told of."""
 
 Change = Callable[[LabelledExample, int], LabelledExample | None]
 """An example and its number to what is asked instead; None where the change means nothing for it."""
@@ -30,7 +32,7 @@ def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str |
     `fused`: quality on the rows as they are. `ablation`: accuracy where a modality is missing, noise or blank.
     `flips`: how often the answer changes when only the caption, or only the picture, is another row's. `retrieval`:
     how far up a picture's text is found among all texts, and the reverse, over rows of the class `true_pair` (by
-    default all); null without a shared space.
+    default all); null without a shared space. `by`: accuracy by what the rows' metadata say, the most rows first.
     """
     asked = _Asked(checkpoint, examples)
     logits, predicted = asked.logits(), asked.answers(lambda example, _: example)
@@ -44,6 +46,7 @@ def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str |
         flips[name] = _share(answers != predicted, answers)
     return {
         "fused": measures.quality(probabilities, examples.labels, checkpoint.labels),
+        "by": {key: _by(examples, predicted, key) for key in ("source", "language")},
         "ablation": ablation,
         "flips": flips,
         "retrieval": _retrieval(asked, examples, true_pair),
@@ -104,6 +107,17 @@ class _Asked:
     def _run(self, rows: tuple[LabelledExample, ...]) -> FusionOutput:
         with torch.inference_mode():
             return self._model(collate(rows, self._preprocessor, self._device))
+
+
+def _by(examples: AnnotatedExamples, predicted: Numbers, key: str) -> dict[str, dict[str, object]]:
+    """Accuracy of each source, or language, that rows name."""
+    names = np.array([getattr(row.metadata, key) or "" for row in examples.rows])
+    known, counts = np.unique(names[names != ""], return_counts=True)
+    right = predicted == examples.labels
+    return {
+        str(name): Share(int(right[names == name].sum()), int(count)).told()
+        for name, count in sorted(zip(known, counts, strict=True), key=lambda each: (-each[1], each[0]))[:MOST_GROUPS]
+    }
 
 
 def _share(hits: np.ndarray[Any, np.dtype[np.bool_]], answers: Numbers) -> dict[str, object]:

@@ -17,7 +17,7 @@ from inference.models.preprocess import Preprocessor
 from inference.training.balance import coefficients, modulate, normalise
 from inference.training.data import LabelledExample
 from inference.training.feed import Feed
-from inference.training.fit_settings import FitSettings
+from inference.training.fit_settings import FitError, FitSettings
 from inference.training.groups import encoder_parameters, freeze, parameter_groups, rate_factor
 from inference.training.objective import Objective, Terms
 from inference.training.team import Team
@@ -43,10 +43,10 @@ class Run:
     ) -> None:
         """`encoders` maps modalities to the prefixes of their encoders' parameters.
 
-        Raises ValueError: no examples, `frozen` names nothing, or the settings speak of encoders and there are none.
+        Raises FitError: no examples, `frozen` names nothing, or the settings speak of encoders and there are none.
         """
         if not encoders and (settings.thaw or settings.balance != "none" or settings.encoder_rate != 1.0):
-            raise ValueError("fit: thaw, balance and encoder_rate need to know the model's encoders")
+            raise FitError("fit: thaw, balance and encoder_rate need to know the model's encoders")
         self.model = model
         self.settings = settings
         self.team = team
@@ -137,7 +137,7 @@ class Run:
         elif settings.balance == "modulated":
             names = sorted(self._parts)
             if len(scores) != len(names):
-                raise ValueError("fit: modulated balance needs a head for each modality, which this family lacks")
+                raise FitError("fit: modulated balance needs a head for each modality, which this family lacks")
             named = dict(zip(names, scores.tolist(), strict=True))
             generator = torch.Generator().manual_seed(_seed(settings.seed, 4, self.step))
             modulate(self._parts, coefficients(named, settings.balance_strength), generator)

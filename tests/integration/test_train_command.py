@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from inference.direct import DirectPredictor
 from inference.models.card import WEIGHTS
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
+from inference.training import train as run_of
 from inference.training.annotations import AnnotatedExamples, read_annotations
 from tests.support.annotated import write_annotations, write_config
 from tests.support.interrupted_training import Killed
@@ -72,6 +74,7 @@ def test_the_report_says_what_the_model_can_do(finished: Path) -> None:
     assert fused["n"] == report["rows"]["test"] == sum(map(sum, fused["confusion"]))
     low, high = fused["accuracy"]["interval"]
     assert 0.6 < low < fused["accuracy"]["share"] <= high, "the caption's first word tells the label"
+    assert report["by"] == {"source": {"drawn": fused["accuracy"]}, "language": {"en": fused["accuracy"]}}
     assert set(report["ablation"]) == {"image missing", "text missing", "image is noise", "text is blank"}
     assert report["ablation"]["text missing"]["share"] < 0.6 < report["ablation"]["image missing"]["share"]
     assert report["flips"]["another row's text"]["share"] > 0.3
@@ -128,6 +131,67 @@ def test_two_processes_come_to_the_same_end_as_one(finished: Path, again: Path) 
     for alone, together in zip(one, two, strict=True):
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
         assert together["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-2, abs=1e-3)
+
+
+def test_a_run_that_gets_no_better_ends_early_and_is_finished_later_without_more_steps(
+    again: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # at this rate no weight changes at all, so that every look sees the same loss
+    write_config(again.parent, learning_rate=1e-30, evaluate_every=1, patience=2, steps=50)
+    with monkeypatch.context() as patched:
+        patched.setattr(run_of, "seal_with_baseline", no_room)
+        assert cli_train.run(again, force=False) == cli_train.FAILED
+    assert "No space left on device" in capsys.readouterr().err
+    assert cli_train.run(again, force=False) == cli_train.FINISHED
+    assert "step" not in capsys.readouterr().err.split("version")[0], "nothing more was trained"
+    training = figures(again.parent / "trained")["training"]
+    assert (training["ended"], training["steps"], training["best_step"]) == ("early", 3, 1)
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_checkpoint_is_trained_on_with_everything_switched_on(finished: Path, tmp_path: Path) -> None:
+    path = write_annotations(tmp_path, 220, splits=("train", "validation", "validation"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, part in ((0, "image"), (3, "text"), (1, "image"), (4, "text")):
+        del rows[number][part]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    sections: dict[str, dict[str, Any]] = {
+        "data": {"annotations": "annotations.jsonl", "sampling": "balanced", "class_weights": "balanced"},
+        "augment": {"flip": 0.5, "brightness": 0.2, "crop": 0.1, "words": 0.1},
+        "model": {"checkpoint": str(finished / "checkpoint")},
+    }
+    config = write_config(
+        tmp_path,
+        sections,
+        steps=6,
+        thaw=2,
+        evaluate_every=3,
+        encoder_rate=0.1,
+        balance="modulated",
+        contrastive_weight=0.1,
+        contrastive_label="consistent",
+    )
+    assert cli_train.run(config, force=False) == cli_train.FINISHED
+    report = figures(tmp_path / "trained")
+    assert report["evaluated_on"] == "validation"
+    assert report["rows"]["test"] == 0
+    assert report["ablation"]["text missing"]["n"] == report["rows"]["validation"] - 1, "one row has no picture"
+    consistent = sum(row["label"] == "consistent" and row["split"] == "validation" and len(row) == 6 for row in rows)
+    assert report["retrieval"]["image_to_text"]["n"] == consistent
+    before, after = (load_checkpoint(folder / "checkpoint", CPU) for folder in (finished, tmp_path / "trained"))
+    assert after.labels == before.labels
+    assert all(after.fingerprints[name] != before.fingerprints[name] for name in ("image", "text", "fused"))
+
+
+def test_settings_that_do_not_fit_the_model_end_in_one_line(again: Path, capsys: Told) -> None:
+    sizes = {"model.text.config": {"model_type": "bert", "hidden_size": 64, "num_attention_heads": 2}}
+    write_config(again.parent, sizes, contrastive_weight=0.5)
+    assert cli_train.run(again, force=False) == cli_train.FAILED
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("contrastive term: image has embeddings of 32 numbers and text of 64; expected a shared")
 
 
 def test_a_picture_in_two_splits_ends_the_run_before_it_begins(tmp_path: Path, capsys: Told) -> None:

@@ -37,9 +37,12 @@ def write_annotations(folder: Path, count: int, *, splits: tuple[str, ...] = (),
     return path
 
 
-def write_config(folder: Path, **training: Any) -> Path:
-    """A configuration beside `annotations.jsonl`, with a model of a few thousand weights; output is `trained`."""
-    sections: Mapping[str, Mapping[str, Any]] = {
+def write_config(folder: Path, sections: Mapping[str, Mapping[str, Any]] | None = None, **training: Any) -> Path:
+    """A configuration beside `annotations.jsonl`, with a model of a few thousand weights; output is `trained`.
+
+    `sections` are added, or come instead.
+    """
+    default: Mapping[str, Mapping[str, Any]] = {
         "data": {"annotations": "annotations.jsonl", "validation_share": 0.3, "test_share": 0.3},
         "model.options": {"fusion_size": 32, "fusion_heads": 2, "image_stem": "convolutional"},
         "model.image.config": {"model_type": "vit", "image_size": 64, "patch_size": 16, **SMALL},
@@ -57,7 +60,7 @@ def write_config(folder: Path, **training: Any) -> Path:
         },
     }
     lines = ['output = "trained"']
-    for name, content in sections.items():
+    for name, content in {**default, **(sections or {})}.items():
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in content.items())]
     path = folder / "train.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from inference.cli import app
 from inference.training.build import build
 from inference.training.config import (
+    TINY_TEXT,
     AugmentConfig,
     ConfigError,
     DataConfig,
@@ -105,6 +106,9 @@ def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path: Path) -> None:
         ({"options": {"fusion_heds": 2}}, r"model\.options: fusion_heds: unknown; allowed: .*fusion_heads"),
         ({"options": {"image_stem": "wooden"}}, r"cannot be built of these options: image_stem is 'wooden'"),
         ({"family_modules": ["no.such"]}, r"model\.family_modules: the family module 'no\.such' cannot be imported"),
+        ({"image": {"size": 96}}, r"model: a picture of 96×96 and a text of 64 tokens do not pass its encoders"),
+        ({"text": {"config": TINY_TEXT | {"max_position_embeddings": 8}}}, r"a text of 64 tokens do not pass"),
+        ({"text": {"config": TINY_TEXT | {"vocab_size": 9}}}, r"the tokenizer has \d+ pieces, .* vocab_size is 9"),
         ({"text": {"vocabulary": 128}}, r"model\.text\.vocabulary: .* do not fit a vocabulary of 128"),
     ],
 )
