@@ -17,6 +17,10 @@ def of_rows(rows: Rows, chosen: NDArray[np.intp], classes: int) -> Totals:
     if rows.compute_us is not None:
         # row by row, so that the sum of two batches is that of all their rows
         found["compute_us"] = [int(np.rint(rows.compute_us[chosen]).sum())]
+    agreement = rows.agreement[chosen]
+    if known := int(np.isfinite(agreement).sum()):
+        agreed = int((agreement == 1).sum())
+        found["agreement"] = [known - agreed, agreed]
     answered = chosen[(rows.predicted[chosen] >= 0) & np.isfinite(rows.confidence[chosen])]
     for route in np.unique(rows.routes[answered]).tolist():
         of_route = answered[rows.routes[answered] == route]

@@ -136,7 +136,7 @@ class WindowSummaries:
             routes=np.array([p.route for p in predictions]),
             predicted=np.array([-1 if p.label is None else p.classes.index(p.label) for p in predictions], np.int64),
             confidence=np.array([np.nan if p.confidence is None else p.confidence for p in predictions], np.float64),
-            agreement=np.array([p.agreement is True for p in predictions], np.float64),
+            agreement=np.array([np.nan if p.agreement is None else p.agreement for p in predictions], np.float64),
             contribution={
                 name: np.array([p.contribution.get(name, np.nan) for p in predictions]) for name in version.modalities
             },

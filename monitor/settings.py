@@ -10,6 +10,7 @@ from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
 from migrations.settings import DatabaseSettings
 from monitor.channels.base import Options, kinds
 from monitor.detectors.base import catalogue
+from monitor.slo_settings import SloSettings, objectives
 
 Seconds = int
 Severity = Literal["page", "ticket"]
@@ -53,6 +54,21 @@ class MonitorSettings(DatabaseSettings):
     detectors: tuple[str, ...] | None = Field(default=None, description="detectors switched on; all by default")
     detector_options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description='parameters by detector name, e.g. {"class_drift": {"threshold": 0.2}}'
+    )
+
+    slos: dict[str, SloSettings | None] = Field(
+        default_factory=dict,
+        description='objectives that differ from the defaults, by name, e.g. {"availability.text": {"target": 0.98}}; '
+        "null switches one off",
+    )
+    slo_interval_seconds: float = Field(default=60, gt=0, le=3600, description="how often objectives are judged")
+    slo_min_events: int = Field(default=100, ge=1, description="events in a rule's long window that a verdict takes")
+    slo_min_bad: int = Field(default=10, ge=1, description="bad ones among them that a rule takes to fire")
+    slo_low_traffic_bad: int = Field(
+        default=10, ge=1, description="bad events in 6 hours that are a ticket where those hold fewer events than that"
+    )
+    topic_labels: str = Field(
+        default="fusion.labels", min_length=1, description="labels' topic: what is refused of it is no failed request"
     )
 
     retrain_min_labels: int = Field(default=500, ge=1, description="new labels that a retrain takes")
@@ -132,6 +148,12 @@ class MonitorSettings(DatabaseSettings):
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{name}: {error}") from None
         return options
+
+    @field_validator("slos")
+    @classmethod
+    def _holdable(cls, slos: dict[str, SloSettings | None]) -> dict[str, SloSettings | None]:
+        objectives(slos)
+        return slos
 
     @field_validator("receivers")
     @classmethod

@@ -29,6 +29,13 @@ class Metrics:
         )
         self.calibration_error = self._gauge("calibration_error_ratio", "newest debiased ECE", "model_version")
         self.calibration_samples = self._gauge("calibration_samples", "labelled rows behind it", "model_version")
+        self.slo_burn_rate = self._gauge("slo_burn_rate", "times too fast that a budget is used up", "slo", "window")
+        self.slo_budget = self._gauge(
+            "slo_error_budget_remaining_ratio",
+            "share of the error budget left, negative where overdrawn",
+            "slo",
+            "window",
+        )
         self.alerts_firing = self._gauge("alerts_firing", "alerts firing now", "alertname", "severity")
         self.notifications = self._counter("notifications", "messages, by what became of them", "receiver", "reason")
         self.notification_failures = self._counter("notification_failures", "tries that failed", "receiver", "reason")

@@ -18,7 +18,11 @@ from monitor.domain.gate import GateLimits
 from monitor.domain.job import PolicyLimits
 from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
+from monitor.domain.slo import Evidence
 from monitor.settings import MonitorSettings
+from monitor.slo_settings import objectives
+from monitor.storage.slos import Sources
+from monitor.tasks.alerting import Alerting
 from monitor.tasks.baselines import Baselines
 from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
@@ -29,6 +33,7 @@ from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.retrain import JobLimits, Retrain
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
+from monitor.tasks.slo import Slos
 from monitor.tasks.windows import Windows
 from monitor.telemetry import Metrics
 
@@ -45,6 +50,7 @@ class Monitor:
         self.metrics = Metrics()
         self._channels = channels(settings)
         self.detect = detect(settings, self.engine, self.metrics, clock)
+        self.slos = slos(settings, self.engine, self.metrics, clock)
         self.notify = Notify(self.engine, self._channels, RetryPolicy(), self.metrics, clock)
         self.retrain = retrain(settings, self.engine, self.metrics, clock)
         self.maintenance = Maintenance(self.engine, self.metrics, clock)
@@ -52,6 +58,7 @@ class Monitor:
         self.lifeline = lifeline(settings, self.engine, self._channels, self.metrics, clock)
         tasks = (
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
+            Task("slo", settings.slo_interval_seconds, self.slos.run),
             Task("lifeline", settings.detect_interval_seconds, self.lifeline.run, leader_only=False),
             Task("notify", settings.notify_interval_seconds, self.notify.run),
             Task("retrain", settings.retrain_interval_seconds, self.retrain.run),
@@ -108,6 +115,29 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
         sequential=sequential(settings),
         routes=settings.routes_by_severity,
         links=Links(str(settings.dashboard_url), settings.runbook_url),
+        metrics=metrics,
+        clock=clock,
+    )
+
+
+def slos(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Slos:
+    """The task that judges objectives."""
+    chosen = objectives(settings.slos)
+    return Slos(
+        engine,
+        objectives=chosen,
+        evidence=Evidence(settings.slo_min_events, settings.slo_min_bad, settings.slo_low_traffic_bad),
+        sources=Sources(
+            settings.model, timedelta(seconds=settings.slot_seconds), chosen.limits_ms, settings.topic_labels
+        ),
+        alerting=Alerting(
+            settings.model,
+            routes=settings.routes_by_severity,
+            links=Links(str(settings.dashboard_url), settings.runbook_url),
+            window=timedelta(seconds=settings.window_seconds),
+            hop=timedelta(seconds=settings.hop_seconds),
+        ),
+        wait=timedelta(seconds=settings.hop_seconds + settings.grace_seconds + settings.detect_interval_seconds),
         metrics=metrics,
         clock=clock,
     )

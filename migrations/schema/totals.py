@@ -9,6 +9,7 @@ fast, how dear and how sure the answers were. Stored as JSON, so that a dashboar
 | `latency.<stage>` | rows by milliseconds, in the cells that `LATENCY_EDGES_MS` bounds |
 | `classes.<route>` | rows by predicted class |
 | `confidence.<route>` | rows by confidence, in equal cells of [0, 1] |
+| `agreement` | rows whose unimodal heads and fused prediction do not all agree, and those where they do |
 | `compute_us` | one number: microseconds that the model spent, each row with its share of its batch |
 """
 

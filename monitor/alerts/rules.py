@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from monitor.domain.alert import Patience, Signal, fingerprint
 from monitor.domain.attribution import harmless
 from monitor.domain.finding import Finding, Verdict
+from monitor.domain.signals import PAGE, TICKET
+from monitor.domain.slo_report import SETTLED, WATCHED
 
 # Findings that are about the stream or the model as a whole, not about one modality.
 ALL = "all"
@@ -17,6 +19,9 @@ RESET = "log_reset"
 BASELINE = "baseline"
 # The sequential monitor's findings: what has changed little by little, by how loud it is.
 GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
+# How fast objectives use their budgets up, and what an alert of it is called, by how loud it is.
+BURN_RATE: Mapping[str, str] = {PAGE: "burn_rate_page", TICKET: "burn_rate"}
+BURN_RATE_ALERTS: Mapping[str, str] = {PAGE: "ErrorBudgetBurnFast", TICKET: "ErrorBudgetBurnSlow"}
 # The detail of a drift that is not far enough for a window to decide: the sequential monitor has learnt to.
 LEFT_TO_GRADUAL = "left_to_sequential"
 # Alerts that show by labels that the model got worse: what a retrain answers.
@@ -28,7 +33,7 @@ class Rule:
     """When findings of one detector become an alert.
 
     `only` limits it to some modalities and `but_not` leaves some out. `urgent` names a detail of the finding and the
-    value that fires at once. `headline` is a template over `modality`.
+    value that fires at once. `headline` is a template over `modality`; where it is empty the finding says it all.
     """
 
     alertname: str
@@ -56,11 +61,13 @@ class Rule:
                 return Signal.CLEAR
             urgent = any(finding.details.get(name) == value for name, value in self.urgent.items())
             return Signal.URGENT if urgent else Signal.BREACH
-        return Signal.CLEAR if finding.verdict is Verdict.OK else Signal.UNKNOWN
+        over = finding.verdict is Verdict.OK or finding.details.get(SETTLED)
+        return Signal.CLEAR if over else Signal.UNKNOWN
 
     def describe(self, finding: Finding) -> str:
         """The alert's summary: the headline and the finding's own sentence."""
-        return f"{self.headline.format(modality=finding.modality.capitalize())}. {finding.explanation}"
+        headline = self.headline.format(modality=finding.modality.capitalize())
+        return f"{headline}. {finding.explanation}" if headline else finding.explanation
 
 
 def labels(model: str, modality: str) -> dict[str, str]:
@@ -107,6 +114,25 @@ RULES: tuple[Rule, ...] = (
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="log-reset",
         headline="A topic starts again",
+    ),
+    Rule(
+        alertname=BURN_RATE_ALERTS[PAGE],
+        detector=BURN_RATE[PAGE],
+        severity="page",
+        # What a detector watches too waits for it: a second finding comes only after its next window was judged.
+        patience=Patience(for_windows=2, clear_windows=3),
+        runbook="error-budget-burn-fast",
+        headline="",
+        urgent={WATCHED: "no"},
+    ),
+    Rule(
+        alertname=BURN_RATE_ALERTS[TICKET],
+        detector=BURN_RATE[TICKET],
+        severity="ticket",
+        patience=Patience(for_windows=2, clear_windows=3),
+        runbook="error-budget-burn-slow",
+        headline="",
+        urgent={WATCHED: "no"},
     ),
     Rule(
         alertname="EmbeddingDrift",

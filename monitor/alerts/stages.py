@@ -100,6 +100,15 @@ INHIBITIONS: tuple[Inhibition, ...] = (
     Inhibition("AgreementDrop", "GradualDrift", FUSED),
     Inhibition("ContributionDrift", "GradualDrift", FUSED),
     Inhibition("GradualDrift", "GradualDrift", FUSED, cause_not=FUSED),
+    # an outage is told as that, and not again by what it costs; of an objective the faster burn is told
+    Inhibition("ModalityUnavailable", "ErrorBudgetBurnFast", SAME),
+    Inhibition("ModalityUnavailable", "ErrorBudgetBurnSlow", SAME),
+    Inhibition("ModalityUnavailable", "ErrorBudgetBurnSlow", "agreement"),
+    Inhibition("ErrorBudgetBurnFast", "ErrorBudgetBurnSlow", SAME),
+    Inhibition("ErrorBudgetBurnFast", "GradualUnavailability", SAME),
+    Inhibition("AgreementDrop", "ErrorBudgetBurnSlow", "agreement"),
+    Inhibition("PairingDrift", "ErrorBudgetBurnSlow", "agreement"),
+    Inhibition("EmbeddingDrift", "ErrorBudgetBurnSlow", "agreement", cause_not=FUSED),
 )
 
 
