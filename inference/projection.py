@@ -31,10 +31,10 @@ class Rows:
     `embeddings` maps each modality and `fused` to (N, d), `quality` each modality to (N, statistics), `statuses` each
     modality to (N,) names, `present` where the modality was used. `routes` (N,) names; `predicted` (N,) class
     numbers, -1 where there is no prediction; `confidence` (N,) in [0, 1]; `agreement` (N,) 1 where the unimodal heads
-    and the fused prediction agree, 0 where not, NaN where nobody can tell. Where they are known, and NaN for rows without: `contribution` maps each
-    modality to the (N,) confidence that is lost without it; `lag` (N,) is the seconds from the capture of the right
-    modality of the pair to that of the left. `latency_ms` maps stages to (N,) milliseconds, and `compute_us` (N,) is
-    each row's share of the model's time.
+    and the fused prediction agree, 0 where not, NaN where nobody can tell. Where they are known, and NaN for rows
+    without: `contribution` maps each modality to the (N,) confidence that is lost without it; `lag` (N,) is the seconds
+    from the capture of the right modality of the pair to that of the left. `latency_ms` maps stages to (N,)
+    milliseconds, and `compute_us` (N,) is each row's share of the model's time.
     """
 
     topics: tuple[str, ...]

@@ -230,5 +230,13 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
             calibration_error=told("calibration").threshold,
             minimum_labels=told("calibration").min_rows,
             label_minutes=max(1, settings.label_window_seconds // 60),
+            trends={
+                "calibration": told("calibration").threshold,
+                **{
+                    name: told(name).target
+                    for name in ("review_rate", "false_positives", "cost")
+                    if name in catalogue()
+                },
+            },
         ),
     )

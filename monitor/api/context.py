@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -27,13 +27,15 @@ MAX_LIMIT = 200
 class Targets:
     """What the model is held to: shares present and calibration error in [0, 1].
 
-    A verdict on calibration takes `minimum_labels`, received within `label_minutes`.
+    A verdict on calibration takes `minimum_labels`, received within `label_minutes`. `trends` are detectors with the
+    most that their value may be, None where it is only followed.
     """
 
     availability: float = 0.99
     calibration_error: float = 0.05
     minimum_labels: int = 500
     label_minutes: int = 1440
+    trends: Mapping[str, float | None] = field(default_factory=lambda: {"calibration": 0.05})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from monitor.api.problems import RESPONSES
 from monitor.errors import BaselineError
 from monitor.storage.views import findings as finding_views
 from monitor.storage.views import promises as promise_views
+from monitor.storage.views import slos as slo_views
 from monitor.storage.views import traffic as traffic_views
 from monitor.storage.views import work as work_views
 from monitor.storage.views.baselines import baselines_of
@@ -29,6 +30,7 @@ from monitor.storage.views.models import (
     Page,
     Promise,
     Series,
+    Slos,
     TrafficSeries,
     VerdictName,
 )
@@ -96,6 +98,12 @@ def alerts(
 def promises(shown: Shown, connection: Reading) -> list[Promise]:
     """How many alarms about gradual change may be false, beside how many fired, and how far calibration is."""
     return promise_views.promises(connection, shown.model, shown.clock.now())
+
+
+@router.get("/slos", responses=example("slos"))
+def slos(shown: Shown, connection: Reading) -> Slos:
+    """Objectives with their burn rates and the budget left, as last judged; and figures that have a target."""
+    return slo_views.slos(connection, shown.model, shown.targets.trends, shown.clock.now())
 
 
 @router.get("/baselines", responses=example("baselines"))

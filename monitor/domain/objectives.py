@@ -1,8 +1,9 @@
 """Which objectives there are, what they are held to by default, and those of a model with given modalities.
 
-Fusion latency is that of the `fuse` stage alone, what follows the encoders, as `fusion_duration_seconds` measures it; end
-to end is `total`, from reading a request to its answer. Both are counted at an edge of the stored histograms, so exactly.
-Pages are for what a person must act on at once: a modality or latency. Agreement and refused messages are tickets.
+Fusion latency is that of the `fuse` stage alone, what follows the encoders, as `fusion_duration_seconds` measures it;
+end to end is `total`, from reading a request to its answer. Both are counted at an edge of the stored histograms, so
+exactly. Pages are for what a person must act on at once: a modality or latency. Agreement and refused messages are
+tickets.
 """
 
 from __future__ import annotations
@@ -129,6 +130,6 @@ def _words(kind: str, modality: str, limit_ms: int | None) -> tuple[str, str, st
         case "end_to_end_latency":
             return "End-to-end latency", "requests", f"took more than {limit_ms} ms"
         case "agreement":
-            return "Cross-modal agreement", "answers", "were ones that the modalities did not agree on"
+            return "Cross-modal agreement", "answers", "had modalities that disagree"
         case _:
-            return "The share of messages accepted", "messages", "were refused"
+            return "Message acceptance", "messages", "were refused"

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from monitor.api.context import Context, Reading, Shown
 from monitor.storage.views.promises import promises
+from monitor.storage.views.slos import slos
 from monitor.storage.views.traffic import dead_letters_by_reason, traffic_series
 from monitor.storage.views.work import alerts_page, history_page, jobs_page
 from monitor.web import plots, words
@@ -78,6 +79,7 @@ def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
         "marks": plots.reliability_marks(calibration.bins, plots.reliability_floor(calibration.bins)),
         "side": plots.SIDE,
         "resolved": recent.items,
+        "slos": slos(connection, shown.model, shown.targets.trends, overview.now),
         "promises": promises(connection, shown.model, overview.now),
         "jobs": jobs_page(connection, shown.model, limit=RECENT).items,
         "history": history_page(connection, limit=RECENT).items,

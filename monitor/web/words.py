@@ -35,6 +35,8 @@ BREACHES = {
     "silence": Sign("silent", "diamond", "bad"),
     "messages_lost": Sign("lost", "diamond", "bad"),
     "log_reset": Sign("reset", "diamond", "bad"),
+    "burn_rate": Sign("burning", "diamond", "bad"),
+    "burn_rate_page": Sign("burning", "diamond", "bad"),
 }
 
 ALERT_STATES = {
@@ -69,6 +71,9 @@ DETECTORS = {
     "log_reset": Detector("Log resets", "partitions whose log starts again"),
     "baseline": Detector("Baseline", "1 where there is one"),
     "quality": Detector("Quality statistics", "largest standardised shift"),
+    "burn_rate": Detector("Budget burn", "times too fast that the error budget is used up"),
+    "burn_rate_page": Detector("Fast budget burn", "times too fast that the error budget is used up"),
+    "cost": Detector("Cost", "per request"),
     "sequential": Detector("Gradual change", "evidence that something has changed for good"),
     "sequential_page": Detector("Gradual outage", "evidence that something is missing more often"),
 }
@@ -117,6 +122,18 @@ def share(value: float | None) -> str:
     if value in (0, 1):
         return f"{value:.0%}"
     return f"{min(max(100 * value, 0.1), 99.9):.1f}%"
+
+
+def objective(value: float) -> str:
+    """A target with as many digits as it has: `99%`, `99.9%`."""
+    return f"{100 * value:.6g}%"
+
+
+def budget(left: float | None) -> str:
+    """What is left of an error budget: `41%`; `overdrawn by 20%`; an em dash where nothing is known."""
+    if left is None:
+        return "—"
+    return share(left) if left >= 0 else f"overdrawn by {-left:,.0%}"
 
 
 def number(value: float | None) -> str:

@@ -19,8 +19,11 @@ from migrations.connect import MINIMUM_REVISION, connect
 from migrations.schema.monitoring import alerts, findings
 from migrations.schema.prediction_log import dead_letters, labels, prediction_log
 from migrations.schema.summaries import summaries
+from monitor import wiring
 from monitor.api import routes
 from monitor.api.app import create_app
+from monitor.settings import MonitorSettings
+from monitor.telemetry import Metrics
 from tests.support import seed
 
 ENDPOINTS = (
@@ -31,6 +34,7 @@ ENDPOINTS = (
     "alerts",
     "baselines",
     "promises",
+    "slos",
     "jobs",
     "history",
     "calibration",
@@ -373,3 +377,34 @@ def test_openapi_describes_every_endpoint_with_an_example_that_fits(client: Test
         answers = described[route.path]["get"]["responses"]
         assert answers["200"]["content"]["application/json"]["example"]
         assert "application/problem+json" in answers["422"]["content"]
+
+
+def test_objectives_are_shown_as_they_were_judged(client: TestClient, engine: Engine) -> None:
+    judged_by_the_monitor(engine)
+    found = get(client, "/v1/slos")
+    by_name = {each["slo"]: each for each in found["objectives"]}
+    image = by_name["image_availability"]
+    assert (image["firing"], image["verdict"]) == ("page", "drift"), "image was away for five minutes of the hour"
+    assert found["objectives"][0]["firing"] == "page", "what pages comes first"
+    with engine.connect() as connection:
+        statuses = Counter[str]()
+        lately = (summaries.c.modality == "image") & (summaries.c.slot_start >= seed.at("11:30:10"))
+        for counts in connection.scalars(select(summaries.c.counts).where(lately)):
+            statuses.update(counts)
+    (hour,) = (each for each in image["windows"] if each["window"] == "1h")
+    assert (hour["good"], hour["valid"]) == (statuses["present"], statuses.total())
+    assert hour["burn_rate"] == pytest.approx((1 - hour["good"] / hour["valid"]) / 0.01)
+    assert image["budget_left"] < -7, "eight times what thirty days allow is gone"
+    assert by_name["fusion_latency"]["verdict"] == "no_data", "no totals, no verdict"
+    (trend,) = found["trends"]
+    assert (trend["name"], trend["target"], trend["verdict"]) == ("calibration", 0.05, "drift")
+    page = client.get("/").text
+    assert "Image availability burns its 30-day budget" in page
+    assert "overdrawn by" in page
+
+
+def judged_by_the_monitor(engine: Engine) -> None:
+    """One run of the monitor's own task, at the time that the seeded hour ends."""
+    url = engine.url.render_as_string(hide_password=False)
+    settings = MonitorSettings.model_validate({"database_url": url, "model": seed.MODEL, **seed.TIMING})
+    wiring.slos(settings, engine, Metrics(), seed.FixedClock()).run()

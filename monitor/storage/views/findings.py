@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql.elements import ColumnElement
 
 from migrations.schema.monitoring import findings
+from monitor.alerts.rules import BURN_RATE
 from monitor.storage.views.models import FindingDetail, FindingView, Page, Period, Point, Series, VerdictName
 
 MAX_POINTS = 360
@@ -32,10 +33,10 @@ def newest_checks(connection: Connection, model: str, now: datetime, horizon: ti
 
 def last_evaluated(connection: Connection, model: str) -> datetime | None:
     """The end of the window that the newest finding judged."""
-    # a window judged again, because its data came late, is not the newest one
+    # a window judged again, because its data came late, is not the newest one; objectives are judged by another task
     newest = (
         select(findings.c.window_end)
-        .where(findings.c.model == model, findings.c.revision == 0)
+        .where(findings.c.model == model, findings.c.revision == 0, findings.c.detector.not_in(BURN_RATE.values()))
         .order_by(findings.c.finding_id.desc())
     )
     return connection.scalar(newest.limit(1))

@@ -279,6 +279,60 @@ class Promise(_Read):
     text: str
 
 
+class SloWindow(_Read):
+    """Events of the last so much time: `burn_rate` is how many times too fast they use the budget up."""
+
+    window: str
+    good: int
+    valid: int
+    burn_rate: float | None = Field(description="null without events")
+
+
+class SloRule(_Read):
+    """Fires where both windows burn more than `factor` times too fast; the verdict is that of now."""
+
+    factor: float
+    long: str
+    short: str
+    severity: Literal["page", "ticket"]
+    verdict: VerdictName
+
+
+class Slo(_Read):
+    """An objective: good events out of valid ones against its target, when last judged."""
+
+    slo: str
+    of: str = Field(description="a modality, or the objective's own name: the `modality` of its alerts")
+    subject: str
+    target: float
+    verdict: VerdictName
+    firing: Literal["page", "ticket"] | None
+    text: str
+    share: float | None = Field(description="good share of the last hour; null without events")
+    budget_left: float | None = Field(description="share of the 30-day budget, below 0 where it is overdrawn")
+    windows: list[SloWindow]
+    rules: list[SloRule]
+    evaluated_at: datetime
+
+
+class Trend(_Read):
+    """A figure that is held to a target by its detector's own windows: now, and a day before."""
+
+    name: str
+    value: float | None
+    before: float | None = Field(description="the newest value that is at least a day old")
+    target: float | None = Field(description="the most it may be; null where none is set: a trend alone")
+    verdict: VerdictName
+    at: datetime | None
+
+
+class Slos(_Read):
+    """What the model is held to. Objectives have budgets; trends have targets."""
+
+    objectives: list[Slo]
+    trends: list[Trend]
+
+
 class Facts(_Read):
     """All that the page's first sentence is made from."""
 

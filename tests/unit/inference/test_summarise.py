@@ -104,3 +104,14 @@ def test_a_version_that_was_dropped_starts_new_records(made: Baseline) -> None:
     preview = windows.preview([row(2)])
     assert {each["first_offset"] for each in preview.rows(NOW)} == {2}
     assert rows_in_bins(preview) == {"image": 1, "text": 1, "fused": 1}
+
+
+def test_agreement_is_counted_of_every_row_whose_heads_can_be_asked(made: Baseline) -> None:
+    rows = [row(i, agreement=agrees) for i, agrees in enumerate((True, True, False, None))]
+    preview = summaries(made, WIDTHS).preview(rows)
+    (fused,) = [each for each in preview.rows(NOW) if each["modality"] == "fused"]
+    assert fused["totals"]["agreement"] == [1, 2]
+    assert schema_bins.load(fused["bins"]).total("agreement") == 2
+    silent = summaries(made, WIDTHS).preview([row(0, agreement=None)])
+    (fused,) = [each for each in silent.rows(NOW) if each["modality"] == "fused"]
+    assert "agreement" not in fused["totals"], "no head, no count: not 0%"
