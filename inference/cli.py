@@ -119,6 +119,18 @@ def train(
 
 
 @app.command()
+def ablate(
+    config: Annotated[Path, typer.Option(help="The TOML file of `train`; its family and seed are those given here.")],
+    family: Annotated[list[str], typer.Option(help="A family to train; give it once for each.")],
+    seed: Annotated[list[int], typer.Option(min=0, help="A seed to train with; give it once for each.")] = [0, 1, 2],  # noqa: B006
+) -> None:
+    """Train several families with several seeds on one data set and print one table: mean ± standard deviation."""
+    from inference import cli_train
+
+    raise typer.Exit(cli_train.compare(config, family, seed))
+
+
+@app.command()
 def check_settings(
     program: Annotated[Program, typer.Argument(help="Whose settings.")] = Program.WORKER,
     names_only: Annotated[bool, typer.Option(help="List every setting with its meaning instead.")] = False,

@@ -1,9 +1,10 @@
-"""`fusionwatch-inference train`: says how far training has come, and how to go on after Ctrl-C."""
+"""`fusionwatch-inference train` and `ablate`: say how far training has come, and how to go on after Ctrl-C."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,14 +12,16 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from inference.baseline import BaselineError
 from inference.predictor import pick_device
+from inference.training.ablate import FIGURES, ablate
 from inference.training.annotations import AnnotationsError
-from inference.training.config import ConfigError, read_config
+from inference.training.config import ConfigError, TrainConfig, read_config
 from inference.training.fit_settings import FitError
 from inference.training.keep import PAGE, FolderError
-from inference.training.team import joined
+from inference.training.team import Team, joined
 from inference.training.train import Trained, train
 from inference.training.validation import UnusableModelError
 from inference.training.watch import Look
@@ -57,8 +60,8 @@ class Terminal:
     def step(self, step: int, steps: int, loss: float) -> None:
         """Move the bar."""
         if self._task is None:
-            self._task = self._bar.add_task("training", total=steps, loss="")
-        self._bar.update(self._task, completed=step, loss=f"loss {loss:.3f}")
+            self._task = self._bar.add_task("training", loss="")
+        self._bar.update(self._task, total=steps, completed=step, loss=f"loss {loss:.3f}")
 
     def look(self, look: Look) -> None:
         """Say what was seen."""
@@ -93,13 +96,45 @@ class Stop:
 def run(path: Path, *, force: bool) -> int:
     """Train by the file at `path`; returns the exit code."""
     console = Console(stderr=True)
+
+    def work(config: TrainConfig, team: Team, terminal: Terminal, stop: Stop) -> int:
+        trained = train(config, team, terminal, lambda: stop.asked, force=force)
+        if trained.ended == "stopped":
+            if team.leads:
+                console.print(f"stopped after step {trained.steps}; the same command goes on from there")
+            return INTERRUPTED
+        if team.leads:
+            _summary(console, trained, config.output)
+        return FINISHED
+
+    return _guarded(path, console, work)
+
+
+def compare(path: Path, families: Sequence[str], seeds: Sequence[int]) -> int:
+    """Train by the file at `path` with each family and seed and print one table; returns the exit code."""
+    console = Console(stderr=True)
+
+    def work(config: TrainConfig, team: Team, terminal: Terminal, stop: Stop) -> int:
+        told = ablate(config, families, seeds, team, terminal, lambda: stop.asked)
+        if told is None:
+            if team.leads:
+                console.print("stopped; the same command goes on from there")
+            return INTERRUPTED
+        if team.leads:
+            _table(told)
+        return FINISHED
+
+    return _guarded(path, console, work)
+
+
+def _guarded(path: Path, console: Console, work: Callable[[TrainConfig, Team, Terminal, Stop], int]) -> int:
+    """Read the file, find the team, and turn what can go wrong into a line and an exit code."""
     try:
         config = read_config(path)
         if config.training.torch_threads:
             torch.set_num_threads(config.training.torch_threads)
         with Stop() as stop, joined(pick_device(config.training.device)) as team, Terminal(console) as terminal:
-            trained = train(config, team, terminal, lambda: stop.asked, force=force)
-            leads = team.leads
+            return work(config, team, terminal, stop)
     except (ConfigError, AnnotationsError) as error:
         return _failed(error, REFUSED)
     except (FolderError, FitError, BaselineError, UnusableModelError, FloatingPointError, OSError) as error:
@@ -108,13 +143,26 @@ def run(path: Path, *, force: bool) -> int:
         return _failed(f"{error}\nlower training.batch_size", FAILED)
     except KeyboardInterrupt:
         return _failed("ended at once; the same command goes on from the last save", INTERRUPTED)
-    if not leads:
-        return FINISHED if trained.version or trained.ended != "stopped" else INTERRUPTED
-    if trained.version is None:
-        console.print(f"stopped after step {trained.steps}; the same command goes on from there", highlight=False)
-        return INTERRUPTED
-    _summary(console, trained, config.output)
-    return FINISHED
+
+
+def _table(told: Sequence[Mapping[str, Any]]) -> None:
+    table = Table()
+    for name in ("family", "runs", "parameters", *FIGURES):
+        table.add_column(name, justify="left" if name == "family" else "right")
+    for row in told:
+        figures = (_with_spread(row[name], of_seconds=name == "seconds") for name in FIGURES)
+        table.add_row(row["family"], str(row["runs"]), f"{row['parameters']:,}", *figures)
+    # a table that is cut where nobody's terminal shows it would be no table
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def _with_spread(figure: Mapping[str, float | None], *, of_seconds: bool) -> str:
+    mean, spread = figure["mean"], figure["sd"]
+    if mean is None:
+        return "–"
+    shown = f"{mean:.0f}" if of_seconds else f"{mean:.3f}"
+    return shown if spread is None else f"{shown} ± {spread:.0f}" if of_seconds else f"{shown} ± {spread:.3f}"
 
 
 def _summary(console: Console, trained: Trained, folder: Path) -> None:

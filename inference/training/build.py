@@ -44,7 +44,7 @@ def build(config: ModelConfig, labels: tuple[str, ...], texts: Iterable[str], se
     """
     if config.checkpoint is not None:
         return _loaded(config, labels)
-    family = _family(config)
+    family = find_family(config)
     torch.manual_seed(seed)
     tokenizer = _tokenizer(config, texts)
     options = _options(config, family, tokenizer)
@@ -77,8 +77,11 @@ def _loaded(config: ModelConfig, labels: tuple[str, ...]) -> Built:
     return built
 
 
-def _family(config: ModelConfig) -> Family:
-    """By its full name, or without the `fusion_` that full names begin with."""
+def find_family(config: ModelConfig) -> Family:
+    """By its full name, or without the `fusion_` that full names begin with.
+
+    Raises ConfigError where there is none, or it takes something else than images and texts.
+    """
     try:
         known = families(config.family_modules)
     except ValueError as error:
@@ -99,8 +102,13 @@ def _require_pair(family: Family) -> None:
         )
 
 
+def options_of(family: Family) -> set[str]:
+    """The names that `model.options` may hold."""
+    return {field.name for field in fields(family.config)} - _COMMON - set(CONFIG_OF.values())
+
+
 def _options(config: ModelConfig, family: Family, tokenizer: Tokenizer) -> dict[str, Any]:
-    own = {field.name for field in fields(family.config)} - _COMMON - set(CONFIG_OF.values())
+    own = options_of(family)
     if unknown := sorted(set(config.options) - own):
         raise ConfigError(f"model.options: {', '.join(unknown)}: unknown; allowed: {', '.join(sorted(own))}")
     text = {"max_position_embeddings": config.text.max_tokens, "pad_token_id": tokenizer.token_to_id("[PAD]")}

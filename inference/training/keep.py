@@ -50,7 +50,7 @@ class OutputFolder:
 
         Raises FolderError where it holds a finished run, another run's beginning, or files that are none of ours.
         """
-        identity = {"config": _comparable(config), "data": _digest(rows)}
+        identity = _identity(config, rows)
         if self.path.exists() and not self.path.is_dir():
             raise FolderError(f"{self.path}: expected a folder")
         if self.path.is_dir() and any(self.path.iterdir()):
@@ -62,6 +62,15 @@ class OutputFolder:
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
         _write(self.path / RUN, json.dumps(identity, indent=2, sort_keys=True).encode())
+
+    def finished(self, config: TrainConfig, rows: Sequence[Row]) -> dict[str, Any] | None:
+        """The report of this very run, if it is there and finished. Raises FolderError where it is another's."""
+        if not (self.path / REPORT).exists():
+            return None
+        if json.loads((self.path / RUN).read_text(encoding="utf-8")) != _identity(config, rows):
+            raise FolderError(f"{self.path}: holds a finished run of another configuration or of other rows; remove it")
+        report: dict[str, Any] = json.loads((self.path / REPORT).read_text(encoding="utf-8"))
+        return report
 
     def save(self, kept: Kept) -> None:
         """Keep a state; a reader never sees half of it, and a kill leaves the one before."""
@@ -121,6 +130,10 @@ class OutputFolder:
         for name in (CHECKPOINT, UNFINISHED):
             shutil.rmtree(self.path / name, ignore_errors=True)
         (self.path / RUN).unlink(missing_ok=True)
+
+
+def _identity(config: TrainConfig, rows: Sequence[Row]) -> dict[str, Any]:
+    return {"config": _comparable(config), "data": _digest(rows)}
 
 
 def _comparable(config: TrainConfig) -> dict[str, Any]:

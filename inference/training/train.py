@@ -64,10 +64,8 @@ def train(config: TrainConfig, team: Team, tell: Tell, should_stop: Callable[[],
     """
     if team.leads:
         tell.phase("reading annotations")
-    data = config.data
-    shares = Shares(data.validation_share, data.test_share, data.split_seed)
-    rows = read_annotations(data.annotations, data.labels or None, shares)
-    labels = data.labels or tuple(sorted({row.label for row in rows}))
+    rows = read_rows(config)
+    labels = config.data.labels or tuple(sorted({row.label for row in rows}))
     _require_rows(rows, labels)
     parts = {split: [row for row in rows if row.split == split] for split in SPLITS}
     texts = [row.text for row in parts["train"] if row.text is not None]
@@ -79,15 +77,23 @@ def train(config: TrainConfig, team: Team, tell: Tell, should_stop: Callable[[],
     team.wait()
     sets = {split: AnnotatedExamples(parts[split], built.labels) for split in SPLITS}
     fitted, watch = _fit(config, settings, built, sets, folder, team, tell, should_stop)
+    seconds = watch.seconds
     if fitted.ended == "stopped" or not team.leads:
         return Trained(fitted.ended, fitted.steps)
     tell.phase("calibrating, making the baseline")
     checkpoint = _sealed(config, built, sets, folder, team.device)
     tell.phase("evaluating")
-    told = _report(config, checkpoint, sets, fitted, watch)
+    told = {"seconds": round(seconds, 1), **_report(config, checkpoint, sets, fitted, watch)}
     folder.publish()
     folder.finish(told, page(told))
     return Trained(fitted.ended, fitted.steps, checkpoint.version, told)
+
+
+def read_rows(config: TrainConfig) -> list[Row]:
+    """The rows, each with its split. Raises AnnotationsError."""
+    data = config.data
+    shares = Shares(data.validation_share, data.test_share, data.split_seed)
+    return read_annotations(data.annotations, data.labels or None, shares)
 
 
 def fit_settings(config: TrainConfig, labels: tuple[str, ...], rows: Sequence[Row]) -> FitSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -45,6 +46,7 @@ class Watch:
         patience: int,
         save_every: int,
         told: Callable[[Look], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`validation` are all rows; each process looks at its share of them."""
         self._folder = folder
@@ -57,12 +59,19 @@ class Watch:
         self._losses: list[float] = []
         self._best: dict[str, Tensor] = {}
         self._run: Run | None = None
+        self._clock = clock
+        self._started = clock()
         self.looks: list[Look] = []
 
     @property
     def best(self) -> Look | None:
         """The look with the lowest validation loss, the first of equals."""
         return min(self.looks, key=lambda look: look.validation_loss, default=None)
+
+    @property
+    def seconds(self) -> float:
+        """Training took so long, earlier processes' share included."""
+        return self._clock() - self._started
 
     def before(self, run: Run) -> str | None:
         """Take up what was saved last, if anything was; says `early` where that run had ended so."""
@@ -76,6 +85,7 @@ class Watch:
         }
         self.looks = [Look(**each) for each in kept.facts["looks"]]
         self._losses = list(kept.facts["losses"])
+        self._started -= float(kept.facts["seconds"])
         return self._ended()
 
     def after(self, run: Run, loss: float) -> str | None:
@@ -92,7 +102,8 @@ class Watch:
         """Keep the run's state, as the leader."""
         if self._team.leads and self._run is not None:
             tensors = self._run.state() | {f"best.{name}": value for name, value in self._best.items()}
-            self._folder.save(Kept(tensors, {"looks": [asdict(look) for look in self.looks], "losses": self._losses}))
+            looks = [asdict(look) for look in self.looks]
+            self._folder.save(Kept(tensors, {"looks": looks, "losses": self._losses, "seconds": self.seconds}))
 
     def load_best(self, model: nn.Module) -> None:
         """Give the model the weights of the best look."""

@@ -12,12 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from inference import cli_train
 from inference.baseline import Baseline
+from inference.cli import app
 from inference.direct import DirectPredictor
 from inference.models.card import WEIGHTS
 from inference.models.checkpoint import load_checkpoint
@@ -184,6 +187,33 @@ def test_a_checkpoint_is_trained_on_with_everything_switched_on(finished: Path, 
     before, after = (load_checkpoint(folder / "checkpoint", CPU) for folder in (finished, tmp_path / "trained"))
     assert after.labels == before.labels
     assert all(after.fingerprints[name] != before.fingerprints[name] for name in ("image", "text", "fused"))
+
+
+def test_families_and_seeds_are_told_in_one_table_and_not_trained_twice(again: Path, capsys: Told) -> None:
+    write_config(again.parent, steps=2, warmup=1, evaluate_every=2)
+    asked = ["ablate", "--config", str(again), "--family", "cross_attention", "--seed", "0", "--seed", "4"]
+    told = CliRunner().invoke(app, asked)
+    assert told.exit_code == 0, told.output
+    assert "cross_attention, seed 4" in told.stderr
+    folder = again.parent / "trained-ablation"
+    (row,) = json.loads((folder / "ablation.json").read_text())
+    reports = [figures(folder / f"cross_attention-{seed}") for seed in (0, 4)]
+    assert reports[0]["version"] != reports[1]["version"]
+    accuracies = [report["fused"]["accuracy"]["share"] for report in reports]
+    assert row["accuracy"] == {
+        "mean": pytest.approx(np.mean(accuracies)),
+        "sd": pytest.approx(np.std(accuracies, ddof=1)),
+    }
+    assert f"{row['accuracy']['mean']:.3f} ± {row['accuracy']['sd']:.3f}" in told.stdout
+    before = (folder / "cross_attention-0" / "report.json").stat().st_mtime_ns
+    once_more = CliRunner().invoke(app, asked)
+    assert once_more.stdout == told.stdout
+    assert "seed" not in once_more.stderr
+    assert (folder / "cross_attention-0" / "report.json").stat().st_mtime_ns == before
+    write_config(again.parent, steps=3, warmup=1, evaluate_every=2)
+    changed = CliRunner().invoke(app, asked)
+    assert changed.exit_code == cli_train.FAILED
+    assert "holds a finished run of another configuration or of other rows" in capsys.readouterr().err + changed.stderr
 
 
 def test_settings_that_do_not_fit_the_model_end_in_one_line(again: Path, capsys: Told) -> None:

@@ -1,0 +1,93 @@
+"""The same training with several families and seeds, told in one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from inference.training.build import find_family, options_of
+from inference.training.config import ConfigError, TrainConfig
+from inference.training.keep import OutputFolder
+from inference.training.team import Team
+from inference.training.train import Tell, read_rows, train
+
+TABLE = "ablation.json"
+FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "accuracy": lambda report: report["fused"]["accuracy"]["share"],
+    "image missing": lambda report: report["ablation"]["image missing"]["share"],
+    "text missing": lambda report: report["ablation"]["text missing"]["share"],
+    "calibration error": lambda report: report["fused"]["ece"]["value"],
+    "seconds": lambda report: report["seconds"],
+}
+"""What is told of each run, by the name of its column."""
+
+
+def variants(config: TrainConfig, families: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, TrainConfig]]:
+    """The configuration with each family and seed; options that a family does not have are left out for it.
+
+    Each writes to a folder of its own, `<output>-ablation/<family>-<seed>`. Raises ConfigError: an unknown family, or
+    a checkpoint to go on from, which has one already.
+    """
+    if config.model.checkpoint is not None:
+        raise ConfigError("model.checkpoint: has its family already; families are compared from their beginning")
+    made = []
+    for name in families:
+        model = config.model.model_copy(update={"family": name})
+        known = options_of(find_family(model))
+        options = {key: value for key, value in model.options.items() if key in known}
+        for seed in seeds:
+            changes = {
+                "output": folder_of(config) / f"{name}-{seed}",
+                "model": model.model_copy(update={"options": options}),
+                "training": config.training.model_copy(update={"seed": seed}),
+            }
+            made.append((name, config.model_copy(update=changes)))
+    return made
+
+
+def folder_of(config: TrainConfig) -> Path:
+    """Where all runs are."""
+    return config.output.with_name(f"{config.output.name}-ablation")
+
+
+def ablate(
+    config: TrainConfig,
+    families: Sequence[str],
+    seeds: Sequence[int],
+    team: Team,
+    tell: Tell,
+    should_stop: Callable[[], bool],
+) -> list[dict[str, Any]] | None:
+    """Train every variant that is not finished, and write the table; None where it was stopped before the last.
+
+    Raises what `train` raises, and FolderError where a folder holds a finished run of something else.
+    """
+    rows, reports = read_rows(config), []
+    for name, variant in variants(config, families, seeds):
+        report = OutputFolder(variant.output).finished(variant, rows)
+        if report is None:
+            if team.leads:
+                tell.phase(f"{name}, seed {variant.training.seed}")
+            trained = train(variant, team, tell, should_stop, force=False)
+            if trained.ended == "stopped":
+                return None
+            report = trained.report
+        reports.append((name, report))
+    if not team.leads:
+        return []
+    told = [row(name, [report for of, report in reports if of == name and report is not None]) for name in families]
+    (folder_of(config) / TABLE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return told
+
+
+def row(family: str, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One line of the table: mean and standard deviation over seeds of every figure; null where there is none."""
+    figures = {}
+    for name, read in FIGURES.items():
+        values = [value for report in reports if (value := read(report)) is not None]
+        spread = stdev(values) if len(values) > 1 else None
+        figures[name] = {"mean": fmean(values) if values else None, "sd": spread}
+    return {"family": family, "runs": len(reports), "parameters": reports[0]["parameters"], **figures}
