@@ -26,6 +26,7 @@ TOPICS = Topics("fusion.requests", "fusion.predictions", "fusion.requests.dlq")
 LABEL_TOPIC = "fusion.labels"
 PARTITIONS = 2
 READY_SECONDS = 120.0
+NEVER = 10**9  # more bad events than the demo has
 REPLAY_EXAMPLES = 600
 
 
@@ -127,6 +128,10 @@ def _environment(
         "detect_interval_seconds": 0.5,
         "notify_interval_seconds": 0.5,
         "retrain_interval_seconds": 1,
+        "slo_interval_seconds": 5,
+        # Five minutes of failures burn any month's budget: it is shown, and is no message of its own.
+        "slo_min_bad": NEVER,
+        "slo_low_traffic_bad": NEVER,
         "champion_poll_seconds": 1,
         "retrain_min_labels": 1200,
         "retrain_min_labels_per_class": 200,
