@@ -67,9 +67,9 @@ class BaselineRecord:
 class Baseline:
     """Maps, reference bins and counts by modality, and facts that can be written as JSON.
 
-    `facts`: `class_names`; `quality` {modality: names}; `encoders` {modality: fingerprint}; `accuracy` of `labelled`
-    rows; `class_prior` of the labels and `class_accuracy`, None for a class without rows; `confidence` and
-    `confidence_correct`, rows and right rows in 50 bins of [0, 1].
+    `facts`: `class_names`; `quality` {modality: names}; `encoders` {modality: fingerprint}; `pair`, the modalities
+    whose pairing is scored; `accuracy` of `labelled` rows; `class_prior` of the labels and `class_accuracy`, None for a
+    class without rows; `confidence` and `confidence_correct`, rows and right rows in 50 bins of [0, 1].
     """
 
     projector: Projector
@@ -186,6 +186,7 @@ def fit_baseline(
         "class_names": list(class_names),
         "quality": {name: list(names) for name, names in quality_names.items()},
         "encoders": dict(encoder_fingerprints),
+        "pair": list(projector.pair),
         **_calibration(rows, len(class_names)),
     }
     return Baseline(projector, reference, counts, facts)

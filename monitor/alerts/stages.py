@@ -91,6 +91,17 @@ INHIBITIONS: tuple[Inhibition, ...] = (
     Inhibition("PairingDrift", "ContributionDrift"),
     # classes contribute unequally
     Inhibition("PredictionDrift", "ContributionDrift"),
+    Inhibition("ModalityUnavailable", "QualityShapeDrift", SAME),
+    Inhibition("EmbeddingDrift", "QualityShapeDrift", SAME),
+    Inhibition("ModalityUnavailable", "ConfidenceDrift"),
+    Inhibition("EmbeddingDrift", "ConfidenceDrift"),
+    Inhibition("QualityShapeDrift", "ConfidenceDrift"),
+    Inhibition("PairingDrift", "ConfidenceDrift"),
+    Inhibition("PredictionDrift", "ConfidenceDrift"),
+    # the sentence of the pairing says who runs late
+    Inhibition("ModalityUnavailable", "Misalignment"),
+    Inhibition("PairingDrift", "Misalignment"),
+    Inhibition("Misalignment", "ConfidenceDrift"),
     # what a window shows by itself is told first, and more plainly
     Inhibition("ModalityUnavailable", "GradualUnavailability", SAME),
     Inhibition("ModalityUnavailable", "GradualDrift"),
@@ -99,6 +110,9 @@ INHIBITIONS: tuple[Inhibition, ...] = (
     Inhibition("PredictionDrift", "GradualDrift", FUSED),
     Inhibition("AgreementDrop", "GradualDrift", FUSED),
     Inhibition("ContributionDrift", "GradualDrift", FUSED),
+    Inhibition("QualityShapeDrift", "GradualDrift", SAME),
+    Inhibition("ConfidenceDrift", "GradualDrift", FUSED),
+    Inhibition("Misalignment", "GradualDrift", FUSED),
     Inhibition("GradualDrift", "GradualDrift", FUSED, cause_not=FUSED),
     # an outage is told as that, and not again by what it costs; of an objective the faster burn is told
     Inhibition("ModalityUnavailable", "ErrorBudgetBurnFast", SAME),

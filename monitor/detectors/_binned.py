@@ -42,12 +42,53 @@ def sides(context: Context, current: Summary, name: str, most: int) -> tuple[Arr
     """
     k = min(most, len(context.summary.bins.count), len(current.bins.count))
     reference = column(schema_bins.level(context.summary.bins, k), name, f"the {current.modality} baseline")
-    window = column(schema_bins.level(current.bins, k), name, current.modality)
-    if reference.shape != window.shape:
+    return _checked(reference, schema_bins.level(current.bins, k), name, current.modality)
+
+
+def _checked(reference: Array, window: Bins, name: str, modality: str) -> tuple[Array, Array]:
+    means = column(window, name, modality)
+    if reference.shape[1] != means.shape[1]:
         raise IncomparableError(
-            f"column {name!r} of {current.modality} has {window.shape[1]} values, its baseline {reference.shape[1]}"
+            f"column {name!r} of {modality} has {means.shape[1]} values, its baseline {reference.shape[1]}"
         )
-    return reference, window
+    return reference, means
+
+
+# A baseline is used with up to so many times the window's bins: more add next to no evidence.
+MOST_TIMES = 8
+
+
+def alike(reference: Bins, window: Bins, most: int) -> tuple[Bins, Bins]:
+    """Both sides' bins joined to about equally many rows each, at most `most` on the side with fewer rows.
+
+    Bins of one size are exchangeable under the null even where one side has many more of them, which equal numbers of
+    unequal bins are not quite: their unequal noise made tests of few columns reject twice as often as they should. Of
+    surplus bins every so many are used. Where one side's bins are too large for that, both get equally many.
+    """
+    sides = reference, window
+    k = min(most, len(reference.count), len(window.count))
+    rows = min(side.rows for side in sides) / max(1, k)
+    wanted = [round(side.rows / rows) if k else 0 for side in sides]
+    if any(len(side.count) < number for side, number in zip(sides, wanted, strict=True)):
+        wanted = [k, k]
+    joined = [schema_bins.level(side, number) for side, number in zip(sides, wanted, strict=True)]
+    one, other = (_spread(side, MOST_TIMES * k) for side in joined)
+    return one, other
+
+
+def _spread(bins: Bins, most: int) -> Bins:
+    """At most `most` of the bins, evenly over them."""
+    if len(bins.count) <= most:
+        return bins
+    chosen = np.arange(most) * len(bins.count) // most
+    return Bins(bins.count[chosen], {name: sums[chosen] for name, sums in bins.columns.items()})
+
+
+def alike_sides(context: Context, current: Summary, name: str, most: int) -> tuple[Array, Array]:
+    """Bin means of a column of baseline and window, (K, width) and (L, width), of bins that are `alike`."""
+    column(current.bins, name, current.modality)
+    reference, window = alike(context.summary.bins, current.bins, most)
+    return _checked(column(reference, name, f"the {current.modality} baseline"), window, name, current.modality)
 
 
 def row_sd(bins: Bins, name: str, of: str) -> Array:

@@ -17,12 +17,13 @@ from monitor.domain.window import FUSED
 
 Key = tuple[str, str]  # detector, modality
 EMBEDDING, QUALITY, CLASSES, PAIRING = "embedding_mmd", "quality", "class_drift", "pairing"
-MARGINAL = (EMBEDDING, QUALITY)
+SHAPE, CONFIDENCE, MISALIGNMENT = "quality_shape", "confidence_drift", "misalignment"
+MARGINAL = (EMBEDDING, QUALITY, SHAPE)
 # What a drift of inputs leads to where it matters, and how it is told.
 CONSEQUENCES: Mapping[Key, str] = {
     (EMBEDDING, FUSED): "the fused embeddings",
     (CLASSES, FUSED): "the predicted classes",
-    ("confidence_drift", FUSED): "the confidence",
+    (CONFIDENCE, FUSED): "the confidence",
     (PAIRING, FUSED): "the pairing",
     ("agreement", FUSED): "the agreement",
     ("contribution", FUSED): "the contributions of the inputs",
@@ -85,6 +86,10 @@ def attributed(
         elif (one.detector, one.modality) in TELLING:
             details["prior_alone"] = prior_alone
             clauses += _causes(by_key, prior_alone)
+        elif one.detector == CONFIDENCE:
+            clauses += _causes(by_key, None)
+        elif one.detector == PAIRING:
+            clauses += _late(by_key.get((MISALIGNMENT, FUSED)))
         named = (sources or {}).get(one.modality, ())
         if named:
             details["sources"] = [{"source": each.name, "rows": each.rows, "share": each.share} for each in named]
@@ -131,6 +136,14 @@ def _causes(by_key: Mapping[Key, Finding], prior_alone: bool | None) -> list[str
     if pairing is not None and pairing.verdict is Verdict.DRIFT:
         return ["no input moved by itself: what moved is how they belong together"]
     return ["no input moved by itself"]
+
+
+def _late(misalignment: Finding | None) -> list[str]:
+    """Which modality runs late, where that is what broke the pairs."""
+    late = None if misalignment is None else misalignment.details.get("late")
+    if not late:
+        return []
+    return [f"the {late['modality']} runs late by {late['requests']} request{'s' if late['requests'] > 1 else ''}"]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -159,7 +159,7 @@ def facts(own: Mapping[str, Any], labelled: Labelled) -> dict[str, Any]:
 
     What labels tell is left out, with the reason as `labels_left_out`, where they are few or were chosen unequally.
     """
-    kept = {name: own[name] for name in ("class_names", "quality", "encoders") if name in own}
+    kept = {name: own[name] for name in ("class_names", "quality", "encoders", "pair") if name in own}
     classes = tuple(kept.get("class_names", ()))
     if labelled.pattern is None or labelled.label is None or labelled.sampling is None:
         return {**kept, "labels_left_out": "nothing is known of the labels but whether they agreed"}

@@ -23,4 +23,6 @@ def share_interval(share: float, rows: float, z: float = Z95) -> tuple[float, fl
     """Wilson's interval of a share that was estimated as well as `rows` > 0 plain answers would have done."""
     spread = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
     centre, scale = share + z * z / (2 * rows), 1 + z * z / rows
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    # rounding must not leave the share itself outside
+    return max(0.0, min(share, low)), min(1.0, max(share, high))

@@ -22,7 +22,8 @@ class Signal:
     """How to `read` a finding, `both_ways` where it can move either way, and whom a change concerns.
 
     A change smaller than `floor`, in units of the value, is not worth a word. The value is a `share` of requests, or
-    best told in standard deviations. What is `of_stream` outlives a model version.
+    best told in standard deviations. What is `of_stream` outlives a model version. What is not `followed` is left to
+    fixed thresholds: each further series dilutes what all the others can show, and others move with it.
     """
 
     read: Callable[[Finding], float | None]
@@ -31,6 +32,7 @@ class Signal:
     floor: float = 0.0
     share: bool = False
     of_stream: bool = False
+    followed: bool = True
 
 
 def _detail(name: str) -> Callable[[Finding], float | None]:
@@ -64,6 +66,11 @@ SIGNALS: dict[str, Signal] = {
         share=True,
         of_stream=True,
     ),
+    # estimated accuracy follows confidence, `quality` the inputs, `pairing` what belongs together
+    "confidence_drift": Signal(lambda finding: finding.effect, followed=False),
+    "quality_shape": Signal(lambda finding: finding.effect, followed=False),
+    "misalignment": Signal(lambda finding: finding.effect, followed=False),
+    "cost": Signal(lambda finding: finding.value, followed=False),
 }
 OTHERS = Signal(lambda finding: finding.effect)
 

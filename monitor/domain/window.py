@@ -16,6 +16,7 @@ from migrations.schema import totals as schema_totals
 from migrations.schema.bins import EMPTY, Bins
 from migrations.schema.totals import Totals
 
+PAIR = ("image", "text")  # the modalities whose pairing is scored where a baseline does not name them
 FUSED = "fused"  # the summary of the fused embedding and the prediction, beside those of the inputs
 
 
@@ -141,7 +142,8 @@ class Reference:
     known: `class_prior`, the labels' shares, and `class_accuracy`, the share right of each (None without rows), both in
     the order of `class_names`; `confidence` and `confidence_correct`, rows and right rows in equal bins of [0, 1].
     `thresholds` are effects learnt from its own windows, by detector and modality; `season` tells, where it has hours
-    of day, by modality whether the summary is that of an hour or of the day.
+    of day, by modality whether the summary is that of an hour or of the day. `pair` are the two modalities, left and
+    right, that the pairing map scores.
     """
 
     baseline_id: int
@@ -157,6 +159,7 @@ class Reference:
     confidence_correct: tuple[int, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     season: Mapping[str, str] = field(default_factory=dict)
+    pair: tuple[str, str] = PAIR
 
     @classmethod
     def from_facts(
@@ -172,6 +175,7 @@ class Reference:
             name: tuple(facts.get(name) or ())
             for name in ("class_prior", "class_accuracy", "confidence", "confidence_correct")
         }
+        left, right = facts.get("pair", PAIR)
         return cls(
             baseline_id,
             model_version,
@@ -185,6 +189,7 @@ class Reference:
             of_labels["confidence"],
             of_labels["confidence_correct"],
             thresholds or {},
+            pair=(left, right),
         )
 
 

@@ -41,7 +41,8 @@ class Watch:
 
     def follows(self, detector: str) -> bool:
         """Whether this watch follows a detector's findings."""
-        return detector not in (GRADUAL, GRADUAL_PAGE) and signal(detector).severity == self.severity
+        read = signal(detector)
+        return detector not in (GRADUAL, GRADUAL_PAGE) and read.followed and read.severity == self.severity
 
     def number(self, end: datetime) -> int:
         """The number of the window that ends then: windows since 1970."""

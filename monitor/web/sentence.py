@@ -14,8 +14,9 @@ MISSED_HOPS = 3
 BY_LABELS = frozenset({"accuracy", "calibration", "false_positives", "label_prior", "review_rate"})
 # These compare with the baseline's labels, which a baseline made from traffic does not have.
 BY_LABELS_OF_BASELINE = frozenset({"estimated_accuracy", "label_prior"})
-# Measured on a sample, where the model's family and the worker's settings allow it: no fault where it is not.
-SAMPLED = frozenset({"contribution"})
+# These read what a stream need not have: a sample on which it is measured, captures, a pairing map, measured time,
+# cells that older baselines lack. No fault where it is not there.
+OPTIONAL = frozenset({"contribution", "cost", "misalignment", "quality_shape"})
 # These learn for a week what is usual before they judge.
 GRADUAL_CHANGE = frozenset({"sequential", "sequential_page"})
 
@@ -130,6 +131,22 @@ def _contribution(alert: AlertView, facts: Facts) -> str:
     return f"The model goes by its inputs otherwise than it did {_since(alert, facts)}."
 
 
+def _confidence(alert: AlertView, facts: Facts) -> str:
+    return f"Answers are not as sure as they were in the baseline {_since(alert, facts)}."
+
+
+def _shape(alert: AlertView, facts: Facts) -> str:
+    return f"{modality(alert.modality)} inputs are spread differently than in the baseline {_since(alert, facts)}."
+
+
+def _alignment(alert: AlertView, facts: Facts) -> str:
+    return f"Modalities of one request are not of the same moment {_since(alert, facts)}."
+
+
+def _cost(alert: AlertView, facts: Facts) -> str:
+    return f"Requests take more of the model’s time than they should {_since(alert, facts)}."
+
+
 def _gradual(alert: AlertView, facts: Facts) -> str:
     found = clock_time(alert.since, facts.now)
     return f"{modality(alert.modality)} has changed by little for long, as was found at {found}."
@@ -173,6 +190,10 @@ _PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
     "class_drift": _class_mix,
     "agreement": _agreement,
     "contribution": _contribution,
+    "confidence_drift": _confidence,
+    "quality_shape": _shape,
+    "misalignment": _alignment,
+    "cost": _cost,
     "sequential": _gradual,
     "calibration": _calibration,
     "accuracy": _accuracy,
@@ -220,7 +241,7 @@ def _lacks_labels(check: FindingView) -> bool:
 
 
 def _not_measured(check: FindingView) -> bool:
-    return check.detector in SAMPLED and check.verdict in ("no_baseline", "no_data")
+    return check.detector in OPTIONAL and check.verdict in ("no_baseline", "no_data")
 
 
 def _is_optional(check: FindingView) -> bool:

@@ -32,6 +32,7 @@ VERDICTS = {
 # The same word for every detector would mislead: a modality is not drifting but failing.
 BREACHES = {
     "availability": Sign("failing", "diamond", "bad"),
+    "cost": Sign("too dear", "diamond", "bad"),
     "silence": Sign("silent", "diamond", "bad"),
     "messages_lost": Sign("lost", "diamond", "bad"),
     "log_reset": Sign("reset", "diamond", "bad"),
@@ -57,6 +58,10 @@ DETECTORS = {
     "availability": Detector("Availability", "share of requests that have it", "share"),
     "embedding_mmd": Detector("Embedding drift", "aggregated MMD against the baseline"),
     "class_drift": Detector("Class mix", "KL divergence in nats"),
+    "confidence_drift": Detector("Confidence", "Jensen-Shannon distance from the baseline"),
+    "quality_shape": Detector("Quality shape", "share of rows in other ranges", "share"),
+    "misalignment": Detector("Alignment", "nats a pair by which another shift fits better"),
+    "cost": Detector("Cost", "milliseconds of the model a request"),
     "pairing": Detector("Pairing", "shift of the pairing score"),
     "agreement": Detector("Agreement", "share in which all heads agree", "share"),
     "contribution": Detector("Contribution", "confidence lost when an input is another request’s"),

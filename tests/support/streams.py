@@ -25,12 +25,20 @@ WINDOW = Window(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 30,
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a stream. `shifted`: texts belong to the previous request. `dark`: a dark, noisy camera."""
+    """What is wrong with a stream.
+
+    `shifted`: texts belong to the previous request. `dark`: a dark, noisy camera. `split`: half of the cameras dark,
+    half bright. `late`: texts run late by so many requests, images where it is negative. `unsure`: confidence is lower
+    by that share.
+    """
 
     shifted: bool = False
     dark: bool = False
     prior_shift: float = 0.0
     session: int = 1
+    split: bool = False
+    late: int = 0
+    unsure: float = 0.0
 
 
 def answers(n: int, rng: np.random.Generator, fault: Fault = Fault()) -> Validation:
@@ -42,6 +50,7 @@ def answers(n: int, rng: np.random.Generator, fault: Fault = Fault()) -> Validat
     told = 0.8 * seen + 0.6 * rng.normal(size=seen.shape)
     if fault.shifted:
         told = np.roll(told, 1, axis=0)
+    told = np.roll(told, fault.late, axis=0)
     image = IMAGE.embed(seen, rng, noise=0.09 if fault.dark else None)
     quality = {
         "image": np.stack(
@@ -50,8 +59,10 @@ def answers(n: int, rng: np.random.Generator, fault: Fault = Fault()) -> Validat
         ),
         "text": np.stack([rng.poisson(12, n).astype(float), np.zeros(n)], axis=1),
     }
+    if fault.split:
+        quality["image"][:, 0] += np.where(rng.random(n) < 0.5, -0.3, 0.3)
     labels = rng.integers(0, 3, n)
-    confidence = rng.beta(40, 1.2, n)
+    confidence = rng.beta(40, 1.2, n) * (1 - fault.unsure)
     wrong = rng.random(n) > confidence
     predicted = np.where(wrong, (labels + 1) % 3, labels)
     fused = FUSED_WORLD.embed((seen + told) / 2, rng)
@@ -78,8 +89,19 @@ def baseline(n: int, rng: np.random.Generator) -> Baseline:
     )
 
 
-def batch(rows: Validation, *, start: float = 0.0, rate: float = 50.0, first: int = 0, partitions: int = 1) -> Rows:
-    """Validation rows as a worker's batch, `rate` a second from `start` (Unix seconds), dealt over partitions."""
+def batch(
+    rows: Validation,
+    *,
+    start: float = 0.0,
+    rate: float = 50.0,
+    first: int = 0,
+    partitions: int = 1,
+    lag: NDArray[np.floating] | None = None,
+) -> Rows:
+    """Validation rows as a worker's batch, `rate` a second from `start` (Unix seconds), dealt over partitions.
+
+    `lag` (n,) is what lies between the captures, in seconds.
+    """
     n = len(rows.labels)
     at: NDArray[np.float64] = start + np.arange(n) / rate
     return Rows(
@@ -96,6 +118,7 @@ def batch(rows: Validation, *, start: float = 0.0, rate: float = 50.0, first: in
         confidence=rows.confidence,
         agreement=rows.agreement,
         contribution=rows.contribution,
+        lag=lag,
         latency_ms={stage: 10 * rows.confidence + number for number, stage in enumerate(STAGES)},
         compute_us=1000 * rows.confidence,
     )
@@ -125,9 +148,11 @@ def window_summaries(records: list[SummaryRecord]) -> dict[str, Summary]:
     return {name: assemble(name, [each for each in parts if each[1].modality == name]) for name in names}
 
 
-def evidence(made: Baseline, rows: Validation, *, partitions: int = 1) -> Evidence:
+def evidence(
+    made: Baseline, rows: Validation, *, partitions: int = 1, lag: NDArray[np.floating] | None = None
+) -> Evidence:
     """A window of rows through the worker's accumulator."""
-    return Evidence(window_summaries(accumulator(made).preview(batch(rows, partitions=partitions))))
+    return Evidence(window_summaries(accumulator(made).preview(batch(rows, partitions=partitions, lag=lag))))
 
 
 def reference(made: Baseline) -> Reference:

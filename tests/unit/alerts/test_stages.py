@@ -88,6 +88,12 @@ def test_pending_alerts_are_told_to_nobody() -> None:
         (("PairingDrift", "fused"), ("EmbeddingDrift", "image"), False),
         (("PairingDrift", "fused"), ("CalibrationDrift", "fused"), False),
         (("StreamSilent", "all"), ("ModalityUnavailable", "image"), False),
+        (("PairingDrift", "fused"), ("Misalignment", "fused"), True),
+        (("Misalignment", "fused"), ("PairingDrift", "fused"), False),
+        (("EmbeddingDrift", "image"), ("QualityShapeDrift", "image"), True),
+        (("EmbeddingDrift", "text"), ("QualityShapeDrift", "image"), False),
+        (("QualityShapeDrift", "text"), ("ConfidenceDrift", "fused"), True),
+        (("EmbeddingDrift", "fused"), ("CostHigh", "fused"), False),
     ],
 )
 def test_what_explains_what(cause: tuple[str, str], target: tuple[str, str], held: bool) -> None:
@@ -99,6 +105,7 @@ def test_no_page_is_ever_held_by_another_alert_and_causes_make_no_circle() -> No
     assert {"ModalityUnavailable", "StreamSilent"}.isdisjoint(rule.target for rule in INHIBITIONS)
     names = [("ModalityUnavailable", "image"), ("EmbeddingDrift", "image"), ("PairingDrift", "fused")]
     names += [("EmbeddingDrift", "fused"), ("AgreementDrop", "fused"), ("PredictionDrift", "fused")]
+    names += [("QualityShapeDrift", "image"), ("Misalignment", "fused"), ("ConfidenceDrift", "fused")]
     everything = [tracked(index, *name) for index, name in enumerate(names)]
     told = [notice.tracked.title for notice in pipeline.run(context(*everything), ()) if not notice.suppressed]
     assert set(told) == {"ModalityUnavailable(image)"}

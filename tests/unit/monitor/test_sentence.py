@@ -149,6 +149,10 @@ def test_a_failing_and_a_returning_feed_read_differently() -> None:
         ("embedding_mmd", "image", "Image inputs have drifted away from the baseline since 12:03."),
         ("pairing", "fused", "Image and text no longer belong together since 12:03."),
         ("class_drift", "fused", "The mix of predicted classes has moved since 12:03."),
+        ("confidence_drift", "fused", "Answers are not as sure as they were in the baseline since 12:03."),
+        ("quality_shape", "image", "Image inputs are spread differently than in the baseline since 12:03."),
+        ("misalignment", "fused", "Modalities of one request are not of the same moment since 12:03."),
+        ("cost", "fused", "Requests take more of the model’s time than they should since 12:03."),
         ("agreement", "fused", "Modalities contradict each other more than they should since 12:03."),
         ("calibration", "fused", "Confidence no longer matches how often answers are right since 12:03."),
         ("contribution", "fused", "The model goes by its inputs otherwise than it did since 12:03."),
@@ -223,6 +227,17 @@ def test_a_model_without_labels_is_well_and_its_accuracy_unknown() -> None:
 @pytest.mark.parametrize("verdict", ["no_baseline", "no_data"])
 def test_contributions_that_nobody_measures_are_no_fault_and_not_called_ok(verdict: VerdictName) -> None:
     said = describe(facts(checks=[check(), check(verdict, "contribution", "fused")]))
+    assert said.mood == "well"
+    assert said.text.endswith("1 check ok.")
+
+
+def test_what_a_stream_need_not_have_is_no_news() -> None:
+    lacking = [
+        check("no_data", "cost", "fused"),
+        check("no_baseline", "misalignment", "fused"),
+        check("no_data", "quality_shape"),
+    ]
+    said = describe(facts(checks=[check(), *lacking]))
     assert said.mood == "well"
     assert said.text.endswith("1 check ok.")
 

@@ -84,6 +84,27 @@ def test_fused_drift_says_what_it_is_and_what_it_is_not() -> None:
     assert "how they belong together" in one(mispaired, "embedding_mmd", FUSED).explanation
 
 
+def test_the_shape_of_quality_is_a_note_without_consequences_and_a_ticket_with_them() -> None:
+    shape = finding("quality_shape", "image", Verdict.DRIFT)
+    rule = next(rule for rule in RULES if rule.covers(shape))
+    alone = one(attributed([shape, *CALM], before={}), "quality_shape", "image")
+    assert rule.signal(alone) is Signal.CLEAR
+    unsure = [shape, *CALM, finding("confidence_drift", FUSED, Verdict.DRIFT)]
+    told = attributed(unsure, before={})
+    assert rule.signal(one(told, "quality_shape", "image")) is Signal.BREACH
+    assert "with it moved the confidence" in one(told, "quality_shape", "image").explanation
+    assert "of the inputs, the image moved" in one(told, "confidence_drift", FUSED).explanation
+
+
+@pytest.mark.parametrize(("requests", "words"), [(1, "1 request"), (3, "3 requests")])
+def test_broken_pairs_say_who_runs_late(requests: int, words: str) -> None:
+    late = finding("misalignment", FUSED, Verdict.DRIFT, late={"modality": "text", "requests": requests})
+    pairs = finding("pairing", FUSED, Verdict.DRIFT)
+    assert attributed([pairs, late], before={})[0].explanation.endswith(f"; the text runs late by {words}.")
+    assert "late" not in attributed([pairs, finding("misalignment", FUSED, late=None)], before={})[0].explanation
+    assert "late" not in attributed([pairs], before={})[0].explanation
+
+
 def test_the_source_of_most_is_named_but_a_single_one_is_no_news() -> None:
     two = {"image": (Source("camera-7", 40, 0.9), Source("camera-1", 460, 0.1))}
     named = attributed([BLUR, *CALM], before={}, sources=two)[0]

@@ -25,7 +25,8 @@ DETECTORS = sorted(name for name, each in catalogue().items() if each.takes is n
 def known() -> Known:
     rng = np.random.default_rng(11)
     made = baseline(1000, rng)
-    return reference(made), dataclasses.replace(evidence(made, answers(1000, rng)), labelled=labels(1500, rng))
+    # the first few have no neighbours that they could be compared with
+    return reference(made), dataclasses.replace(evidence(made, answers(1010, rng)), labelled=labels(1500, rng))
 
 
 def labels(n: int, rng: np.random.Generator) -> Labelled:
@@ -66,15 +67,19 @@ def first_rows(current: Any, n: int) -> Any:
         return dataclasses.replace(current, **of_rows, answered=n)
     columns = {name: sums[:n] / current.bins.count[:n, None] for name, sums in current.bins.columns.items()}
     counts = {"present": n} if current.modality != FUSED else {"rows": n, "fused": n}
+    totals = {
+        name: np.diff(np.minimum(np.cumsum(each), n), prepend=0).tolist() for name, each in current.totals.items()
+    }
     return dataclasses.replace(
-        current, counts=counts, bins=Bins(np.ones(n, np.int32), columns) if n else from_rows({}, 1)
+        current, counts=counts, bins=Bins(np.ones(n, np.int32), columns) if n else from_rows({}, 1), totals=totals
     )
 
 
 def test_the_catalogue_holds_what_rules_and_pages_name() -> None:
     assert {
-        "accuracy", "agreement", "availability", "calibration", "class_drift", "contribution", "embedding_mmd",
-        "estimated_accuracy", "false_positives", "label_prior", "pairing", "quality", "review_rate",
+        "accuracy", "agreement", "availability", "calibration", "class_drift", "confidence_drift", "contribution",
+        "cost", "embedding_mmd", "estimated_accuracy", "false_positives", "label_prior", "misalignment", "pairing",
+        "quality", "quality_shape", "review_rate",
     } <= set(DETECTORS)  # fmt: skip
 
 

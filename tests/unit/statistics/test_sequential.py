@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from scipy.stats import norm
 from monitor.domain.season import fit
 from monitor.domain.sequential import Judged, Plan, Series, judge, payoffs, push
 from monitor.domain.sequential_state import StateError, dump, load
+from monitor.domain.signals import PAGE, TICKET
+from monitor.tasks.gradual import Watch
 from tests.bench import bench_sequential
 
 PLAN = Plan(calibration=48, reference=100)
@@ -189,3 +192,13 @@ def test_a_daily_rhythm_and_a_lag_are_learnt_and_noise_is_not() -> None:
     assert np.abs(fitted.profile[:, 0]).max() < 0.5
     assert np.corrcoef(fitted.profile[:, 2], 3 * np.sin(np.arange(24) * 2 * np.pi / 24))[0, 1] > 0.97
     assert fitted.residuals[:, 2].std() == pytest.approx(1, abs=0.15)
+
+
+def test_each_detector_is_a_series_of_one_watch_unless_fixed_thresholds_alone_serve() -> None:
+    tickets, pages = (Watch("", "", severity, timedelta(hours=1), 1, PLAN) for severity in (TICKET, PAGE))
+    assert tickets.follows("embedding_mmd")
+    assert pages.follows("availability")
+    assert not pages.follows("embedding_mmd")
+    for name in ("confidence_drift", "quality_shape", "misalignment", "cost"):
+        assert not tickets.follows(name)
+        assert not pages.follows(name)
