@@ -232,11 +232,8 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
             label_minutes=max(1, settings.label_window_seconds // 60),
             trends={
                 "calibration": told("calibration").threshold,
-                **{
-                    name: told(name).target
-                    for name in ("review_rate", "false_positives", "cost")
-                    if name in catalogue()
-                },
+                **{name: told(name).target for name in ("review_rate", "false_positives")},
+                "cost": told("cost").target_ms,
             },
         ),
     )

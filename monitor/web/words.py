@@ -78,7 +78,6 @@ DETECTORS = {
     "quality": Detector("Quality statistics", "largest standardised shift"),
     "burn_rate": Detector("Budget burn", "times too fast that the error budget is used up"),
     "burn_rate_page": Detector("Fast budget burn", "times too fast that the error budget is used up"),
-    "cost": Detector("Cost", "per request"),
     "sequential": Detector("Gradual change", "evidence that something has changed for good"),
     "sequential_page": Detector("Gradual outage", "evidence that something is missing more often"),
 }
