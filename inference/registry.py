@@ -6,12 +6,14 @@ import hashlib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference.baseline import Baseline
 from inference.models.card import MANIFEST, ModelCard
+from migrations.schema import baseline_rows
 from migrations.schema.monitoring import audit_log, baseline_summaries, baselines, model_aliases, model_versions
 
 CHAMPION = "champion"
@@ -53,21 +55,24 @@ def register(
 
 
 def register_baseline(connection: Connection, version: str, baseline: Baseline, origin: str) -> bool:
-    """Keep a registered version's baseline, where it has none; returns whether it was kept.
+    """Keep a registered version's first baseline, where it never had one; returns whether it was kept.
 
     `origin` is `checkpoint` or `file`.
     """
-    baseline_id = connection.scalar(
-        upsert(baselines)
-        .values(model_version=version, origin=origin, facts=dict(baseline.facts))
-        .on_conflict_do_nothing()
-        .returning(baselines.c.baseline_id)
-    )
-    if baseline_id is None:
+    if not baseline_rows.take_first_number(connection, version):
         return False
-    rows = [{**asdict(record), "baseline_id": baseline_id} for record in baseline.to_records()]
-    connection.execute(insert(baseline_summaries), rows)
+    _insert(connection, baseline, model_version=version, number=1, origin=origin)
     return True
+
+
+def _insert(connection: Connection, baseline: Baseline, **values: Any) -> int:
+    """Keep a baseline and its bins; its id."""
+    kept: int = connection.execute(
+        insert(baselines).values(facts=dict(baseline.facts), **values).returning(baselines.c.baseline_id)
+    ).scalar_one()
+    rows = [{**asdict(record), "baseline_id": kept} for record in baseline.to_records()]
+    connection.execute(insert(baseline_summaries), rows)
+    return kept
 
 
 def champion(connection: Connection, model: str) -> Champion | None:

@@ -38,6 +38,13 @@ model_versions = Table(
     Column("modalities", ARRAY(Text), nullable=False, comment="what the model expects"),
     Column("fingerprints", JSONB, nullable=False, comment="encoder fingerprint by modality"),
     Column("job_id", BigInteger, comment="the job that trained it, if one did"),
+    Column(
+        "last_baseline_number",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="the highest number that one of its baselines ever had",
+    ),
     created_at(),
 )
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, func, insert, select, update
 
-from migrations.schema import bins
-from migrations.schema.monitoring import EVERY_HOUR, audit_log, baseline_summaries, baselines, model_versions
+from migrations.schema import baseline_rows, bins
+from migrations.schema.monitoring import EVERY_HOUR, baseline_summaries, baselines, model_versions
 from monitor.domain.baseline import in_season
 from monitor.domain.window import Reference, Summary, Window
 from monitor.errors import BaselineError
@@ -137,15 +137,16 @@ class Made:
 
 
 def create(connection: Connection, made: Made, *, actor: str, now: datetime) -> tuple[int, int]:
-    """Keep a baseline made from traffic; its id and its number, the next of its version."""
+    """Keep a baseline made from traffic; its id and its number, the next of its version.
+
+    Raises BaselineError where there is no such version.
+    """
     _lock(connection, made.model_version)
-    number = select(func.coalesce(func.max(baselines.c.number), 0) + 1)
-    number = number.where(baselines.c.model_version == made.model_version)
     row = connection.execute(
         insert(baselines)
         .values(
             model_version=made.model_version,
-            number=number.scalar_subquery(),
+            number=baseline_rows.take_number(connection, made.model_version),
             origin="period",
             period_start=made.period.start,
             period_end=made.period.end,
@@ -195,9 +196,16 @@ def pin(connection: Connection, version: str, number: int, *, actor: str, reason
     """
     _lock(connection, version)
     found = _numbered(connection, version, number)
-    before = _unpin(connection, version)
-    connection.execute(update(baselines).where(baselines.c.baseline_id == found).values(pinned=True))
-    _audit(connection, "baseline_pinned", version, number, actor, now, {"reason": reason, "pinned_before": before})
+    before = baseline_rows.pin(connection, version, found)
+    baseline_rows.audit(
+        connection,
+        "baseline_pinned",
+        version,
+        number,
+        actor=actor,
+        now=now,
+        details={"reason": reason, "pinned_before": before},
+    )
 
 
 def unpin(connection: Connection, version: str, *, actor: str, reason: str, now: datetime) -> int:
@@ -206,10 +214,12 @@ def unpin(connection: Connection, version: str, *, actor: str, reason: str, now:
     Raises BaselineError where none is pinned.
     """
     _lock(connection, version)
-    before = _unpin(connection, version)
+    before = baseline_rows.pin(connection, version, None)
     if before is None:
         raise BaselineError(f"no baseline of {version} is pinned")
-    _audit(connection, "baseline_unpinned", version, before, actor, now, {"reason": reason})
+    baseline_rows.audit(
+        connection, "baseline_unpinned", version, before, actor=actor, now=now, details={"reason": reason}
+    )
     return before
 
 
@@ -223,14 +233,14 @@ def drop(connection: Connection, version: str, number: int, *, actor: str, reaso
     if chosen(connection, version) == found:
         raise BaselineError(f"{version} is compared with baseline {number}: pin another one first")
     connection.execute(delete(baselines).where(baselines.c.baseline_id == found))
-    _audit(connection, "baseline_deleted", version, number, actor, now, {"reason": reason})
+    baseline_rows.audit(
+        connection, "baseline_deleted", version, number, actor=actor, now=now, details={"reason": reason}
+    )
 
 
 def _lock(connection: Connection, version: str) -> None:
     """Changes of one version's baselines take turns. Raises BaselineError where there is no such version."""
-    query = select(model_versions.c.version).where(model_versions.c.version == version)
-    # not FOR UPDATE: rows that refer to the version may still be written
-    if connection.scalar(query.with_for_update(key_share=True)) is None:
+    if not baseline_rows.lock(connection, version):
         raise BaselineError(f"there is no model version {version!r}")
 
 
@@ -242,34 +252,8 @@ def _numbered(connection: Connection, version: str, number: int) -> int:
     return found
 
 
-def _unpin(connection: Connection, version: str) -> int | None:
-    before: int | None = connection.scalar(
-        update(baselines)
-        .where(baselines.c.model_version == version, baselines.c.pinned)
-        .values(pinned=False)
-        .returning(baselines.c.number)
-    )
-    return before
-
-
 def audit_made(
     connection: Connection, version: str, number: int, *, actor: str, now: datetime, details: Mapping[str, Any]
 ) -> None:
     """Tell the audit log of a new baseline."""
-    _audit(connection, "baseline_made", version, number, actor, now, details)
-
-
-def _audit(
-    connection: Connection,
-    action: str,
-    version: str,
-    number: int,
-    actor: str,
-    now: datetime,
-    details: Mapping[str, Any],
-) -> None:
-    connection.execute(
-        insert(audit_log).values(
-            actor=actor, action=action, subject=f"baseline {version} {number}", details=dict(details), at=now
-        )
-    )
+    baseline_rows.audit(connection, "baseline_made", version, number, actor=actor, now=now, details=details)

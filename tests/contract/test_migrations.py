@@ -54,6 +54,33 @@ def test_a_program_refuses_the_schema_before_its_own(database: str, monkeypatch:
     engine.dispose()
 
 
+def test_numbers_of_baselines_deleted_before_they_were_counted_stay_used(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _alembic(database, monkeypatch)
+    command.downgrade(config, "0004")
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        for version in ("v", "v 1", "w"):
+            connection.execute(
+                text(
+                    "INSERT INTO model_versions VALUES (:version, 'm', 'f', 'c', 's', '{a}', '{image}', '{}', NULL);"
+                    "INSERT INTO baselines (model_version, number, origin, facts) VALUES (:version, 2, 'period', '{}')"
+                ),
+                {"version": version},
+            )
+        for action, subject in (("deleted", "v 5"), ("deleted", "v 1 7"), ("made", "v 9"), ("deleted", "gone 3")):
+            connection.execute(
+                text("INSERT INTO audit_log (actor, action, subject, details) VALUES ('a', :action, :subject, '{}')"),
+                {"action": f"baseline_{action}", "subject": f"baseline {subject}"},
+            )
+    command.upgrade(config, "head")
+    with engine.connect() as connection:
+        counted = connection.execute(text("SELECT version, last_baseline_number FROM model_versions")).all()
+    engine.dispose()
+    assert {row.version: row.last_baseline_number for row in counted} == {"v": 5, "v 1": 7, "w": 2}
+
+
 def test_sessions_work_in_utc_whatever_the_server_says(database: str) -> None:
     engine = connect(database, application="test")
     with engine.connect() as connection:

@@ -191,6 +191,15 @@ def test_the_baseline_in_use_and_the_only_one_stay(stage: Stage, people: Baselin
     assert audits(stage)[-1][1] == "baseline_deleted"
 
 
+def test_the_number_of_a_deleted_baseline_is_not_given_again(stage: Stage, people: Baselines) -> None:
+    window = traffic(stage, 8)
+    assert [people.make(window, **WHO).number for _ in range(2)] == [2, 3]
+    people.drop(3, **WHO)
+    people.drop(2, **WHO)
+    assert people.make(window, **WHO).number == 4
+    assert list(numbers(people)) == [1, 4]
+
+
 def test_the_api_shows_baselines_and_compares_them(stage: Stage, people: Baselines, database: str) -> None:
     window = traffic(stage, 8)
     people.make(window, **WHO, pin=True)
