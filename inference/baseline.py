@@ -175,13 +175,43 @@ def fit_baseline(
     scale_on = {name: x[held_out] for name, x in rows.embeddings.items()}
     projector = fit_projector(source, scale_on, classes=len(class_names), seed=seed)
     edges = {name: _edges(values[held_out]) for name, values in rows.quality.items() if values.shape[1]}
-    projector = replace(projector, edges=edges)
-    reference = {
+    return baseline_through(
+        replace(projector, edges=edges),
+        rows,
+        class_names=class_names,
+        quality_names=quality_names,
+        encoder_fingerprints=encoder_fingerprints,
+        reference=held_out,
+        q=q,
+    )
+
+
+def baseline_through(
+    projector: Projector,
+    rows: Validation,
+    *,
+    class_names: tuple[str, ...],
+    quality_names: Mapping[str, tuple[str, ...]],
+    encoder_fingerprints: Mapping[str, str],
+    reference: NDArray[np.intp] | None = None,
+    q: int = ROWS_PER_BIN,
+    seed: int = 0,
+) -> Baseline:
+    """The baseline of N rows through maps that were fitted on others, so that it compares with all through these maps.
+
+    `reference` gives the numbers of the rows that fill the bins, in that order; by default all, in random order: a
+    file may be sorted. Accuracy and calibration use all rows. Raises BaselineError below 128 rows.
+    """
+    n = len(rows.labels)
+    if n < FEWEST_ROWS:
+        raise BaselineError(f"a baseline needs at least {FEWEST_ROWS} validation rows, got {n}")
+    chosen = np.random.default_rng(seed).permutation(n) if reference is None else reference
+    filled = {
         name: schema_bins.from_rows(projection.columns, q)
-        for name, projection in projector.project(_as_rows(rows, held_out)).items()
+        for name, projection in projector.project(_as_rows(rows, chosen)).items()
     }
-    counts = {name: {PRESENT: bins.rows} for name, bins in reference.items() if name != FUSED}
-    counts[FUSED] = {"rows": len(held_out), FUSED: reference[FUSED].rows}
+    counts = {name: {PRESENT: bins.rows} for name, bins in filled.items() if name != FUSED}
+    counts[FUSED] = {"rows": len(chosen), FUSED: filled[FUSED].rows}
     facts = {
         "class_names": list(class_names),
         "quality": {name: list(names) for name, names in quality_names.items()},
@@ -189,7 +219,7 @@ def fit_baseline(
         "pair": list(projector.pair),
         **_calibration(rows, len(class_names)),
     }
-    return Baseline(projector, reference, counts, facts)
+    return Baseline(projector, filled, counts, facts)
 
 
 def fit_projector(

@@ -30,6 +30,14 @@ class Program(StrEnum):
     TRAINER = "trainer"
 
 
+class UsableSplit(StrEnum):
+    """The splits of an annotations file."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
 def main() -> None:
     """The console script."""
     app()
@@ -128,6 +136,39 @@ def ablate(
     from inference import cli_train
 
     raise typer.Exit(cli_train.compare(config, family, seed))
+
+
+@app.command()
+def baseline(
+    checkpoint: Annotated[
+        Path,
+        typer.Option(help="Folder of the checkpoint, registered by a worker before.", exists=True, file_okay=False),
+    ],
+    data: Annotated[
+        Path, typer.Option(help="Folder with `annotations.jsonl` and its pictures.", exists=True, file_okay=False)
+    ],
+    split: Annotated[
+        list[UsableSplit], typer.Option(help="Rows to use, where the file names splits; repeat for several.")
+    ] = [UsableSplit.VALIDATION, UsableSplit.TEST],  # noqa: B006 - typer reads it, nobody changes it
+    pin: Annotated[bool, typer.Option(help="Compare with it from now on.")] = False,
+    actor: Annotated[str, typer.Option(help="Who asks; kept in the audit log. By default, who is logged in.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; kept in the audit log.")] = "made from a file",
+) -> None:
+    """Make another baseline of a model, from a file of labelled rows with nothing wrong.
+
+    The same rows are not taken twice: where the version has their baseline, that one stays.
+    """
+    from inference.baseline_wiring import UNUSABLE, run
+    from inference.settings import DeviceSettings
+
+    settings = _settings(DeviceSettings)
+    try:
+        for line in run(settings, checkpoint, data, tuple(each.value for each in split), pin, actor, reason):
+            typer.echo(line)
+    except UNUSABLE as error:
+        _fail(str(error))
+    except SQLAlchemyError as error:
+        _fail(f"cannot register it: {type(error).__name__}: is the database up?")
 
 
 @app.command()

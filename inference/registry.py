@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference.baseline import Baseline
@@ -63,6 +63,40 @@ def register_baseline(connection: Connection, version: str, baseline: Baseline, 
         return False
     _insert(connection, baseline, model_version=version, number=1, origin=origin)
     return True
+
+
+def with_data(connection: Connection, version: str, data_sha256: str) -> int | None:
+    """The number of a version's newest baseline that was made of this data, None without one."""
+    found: int | None = connection.scalar(
+        select(func.max(baselines.c.number)).where(
+            baselines.c.model_version == version, baselines.c.facts["data_sha256"].astext == data_sha256
+        )
+    )
+    return found
+
+
+def add_baseline(connection: Connection, version: str, baseline: Baseline, *, actor: str, reason: str) -> int:
+    """Keep another baseline of a registered version, made from a file; its number, the next. Audited."""
+    number = baseline_rows.take_number(connection, version)
+    _insert(connection, baseline, model_version=version, number=number, origin="file", created_by=actor)
+    details = {"reason": reason, "origin": "file", "rows": baseline.facts["labelled"]}
+    baseline_rows.audit(
+        connection, "baseline_made", version, number, actor=actor, now=datetime.now(UTC), details=details
+    )
+    return number
+
+
+def pin_baseline(connection: Connection, version: str, number: int, *, actor: str, reason: str) -> None:
+    """Compare a version with this one of its baselines from now on. Audited, where it was not so."""
+    query = select(baselines.c.baseline_id, baselines.c.pinned)
+    found = connection.execute(query.where(baselines.c.model_version == version, baselines.c.number == number)).one()
+    if found.pinned:
+        return
+    before = baseline_rows.pin(connection, version, found.baseline_id)
+    details = {"reason": reason, "pinned_before": before}
+    baseline_rows.audit(
+        connection, "baseline_pinned", version, number, actor=actor, now=datetime.now(UTC), details=details
+    )
 
 
 def _insert(connection: Connection, baseline: Baseline, **values: Any) -> int:

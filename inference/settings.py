@@ -23,13 +23,22 @@ _FIT = FitSettings()
 _TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
-class ModelSettings(DatabaseSettings, KeySettings):
-    """What worker and trainer share."""
+class DeviceSettings(DatabaseSettings):
+    """Settings of `fusionwatch-inference baseline`, and of whatever else runs a model."""
 
-    model: str = Field(default="fusion", min_length=1, description="the model's name; its champion alias is followed")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="auto: cuda, mps, then cpu")
     torch_threads: int = Field(default=0, ge=0, le=1024, description="threads of one forward pass; 0 leaves torch's")
     family_modules: str = Field(default="", description="importable modules with model families, several with commas")
+
+    def families(self) -> tuple[str, ...]:
+        """The names in `family_modules`."""
+        return tuple(name.strip() for name in self.family_modules.split(",") if name.strip())
+
+
+class ModelSettings(DeviceSettings, KeySettings):
+    """What worker and trainer share."""
+
+    model: str = Field(default="fusion", min_length=1, description="the model's name; its champion alias is followed")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level logged")
 
     hmac_key_id: str = Field(min_length=1, max_length=64, description="name of the key, stored beside each digest")
@@ -38,10 +47,6 @@ class ModelSettings(DatabaseSettings, KeySettings):
     def _has_key(self) -> Self:
         self.require_key()
         return self
-
-    def families(self) -> tuple[str, ...]:
-        """The names in `family_modules`."""
-        return tuple(name.strip() for name in self.family_modules.split(",") if name.strip())
 
 
 class WorkerSettings(ModelSettings, KafkaSettings):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.baseline import Baseline, Validation, fit_baseline
+from inference.baseline import Baseline, Validation, baseline_through, fit_baseline
 from inference.direct import DirectPredictor
 from inference.errors import InferenceError
 from inference.modalities.base import Modality, modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint, write_manifest
 from inference.outcome import Prediction
 from inference.predictor import Predictor
-from inference.training.data import LabelledExample, label_numbers
+from inference.projection import Projector
+from inference.training.data import LabelledExample
 
 BATCH = 64
 
@@ -27,12 +28,18 @@ class UnusableModelError(InferenceError):
     code = "unusable_model"
 
 
-def validate(checkpoint: Checkpoint, examples: Sequence[LabelledExample]) -> Validation:
+def validate(
+    checkpoint: Checkpoint,
+    examples: Sequence[LabelledExample],
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Validation:
     """The model's answers to examples that have every modality; N rows, in the order of the examples.
 
-    Raises UnusableModelError where an answer is not finite.
+    Each example is asked for once, a batch at a time; `progress` is told how many a batch held. Raises
+    UnusableModelError where an answer is not finite.
     """
-    return _validation(checkpoint, _predict(checkpoint, examples), examples)
+    predictions, labels = _predict(checkpoint, examples, progress)
+    return _validation(checkpoint, predictions, labels)
 
 
 def seal_with_baseline(
@@ -75,24 +82,44 @@ def make_baseline(
     )
 
 
-def _predict(checkpoint: Checkpoint, examples: Sequence[LabelledExample]) -> list[Prediction]:
+def baseline_of_examples(
+    checkpoint: Checkpoint,
+    projector: Projector,
+    examples: Sequence[LabelledExample],
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Baseline:
+    """A model's baseline on other rows than those its checkpoint brought, through the checkpoint's own maps.
+
+    Raises as `make_baseline` does.
+    """
+    known: Mapping[str, Modality] = modalities()
+    return baseline_through(
+        projector,
+        validate(checkpoint, examples, progress),
+        class_names=checkpoint.labels,
+        quality_names={name: known[name].quality_names for name in checkpoint.card.modalities},
+        encoder_fingerprints=checkpoint.fingerprints,
+    )
+
+
+def _predict(
+    checkpoint: Checkpoint, examples: Sequence[LabelledExample], progress: Callable[[int], None]
+) -> tuple[list[Prediction], list[int]]:
     device = next(checkpoint.model.parameters()).device
     predictor = DirectPredictor(checkpoint.card, Predictor(checkpoint, device, contribution_share=1.0).run)
-    predictions = [
-        prediction
-        for start in range(0, len(examples), BATCH)  # slices: examples may be decoded when they are asked for
-        for prediction in predictor.predict(
-            [{"image": example.image, "text": example.caption} for example in examples[start : start + BATCH]]
-        )
-    ]
+    predictions: list[Prediction] = []
+    labels: list[int] = []
+    for start in range(0, len(examples), BATCH):
+        batch = examples[start : start + BATCH]
+        predictions += predictor.predict([{"image": each.image, "text": each.caption} for each in batch])
+        labels += [each.label for each in batch]
+        progress(len(batch))
     if broken := sum(prediction.error is not None for prediction in predictions):
         raise UnusableModelError(f"{broken} of {len(predictions)} validation answers are not finite")
-    return predictions
+    return predictions, labels
 
 
-def _validation(
-    checkpoint: Checkpoint, predictions: Sequence[Prediction], examples: Sequence[LabelledExample]
-) -> Validation:
+def _validation(checkpoint: Checkpoint, predictions: Sequence[Prediction], labels: Sequence[int]) -> Validation:
     def stacked(field: str) -> dict[str, NDArray[np.float32]]:
         rows = [getattr(prediction, field) for prediction in predictions]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -105,7 +132,7 @@ def _validation(
         predicted=np.array([numbers[prediction.label or ""] for prediction in predictions]),
         confidence=np.array([prediction.confidence for prediction in predictions], np.float64),
         agreement=np.array([float(prediction.agreement or 0.0) for prediction in predictions]),
-        labels=label_numbers(examples),
+        labels=np.array(labels),
         contribution={
             name: np.array([prediction.contribution.get(name, np.nan) for prediction in predictions])
             for name in measured
