@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from inference.baseline import BaselineError
-from inference.file_baseline import MadeBaseline, choose, make
+from inference.file_baseline import MadeBaseline, choose, make, require_registered
 from inference.models.card import CheckpointError
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import pick_device
@@ -39,11 +39,14 @@ def run(
     """
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
+    user = actor or _user()
     with ExitStack() as stack:
         engine = connect(settings.database_url.get_secret_value(), application="fusionwatch-baseline", pool_size=1)
         stack.callback(engine.dispose)
         require_revision(engine)
         loaded = load_checkpoint(checkpoint, pick_device(settings.device), settings.families())
+        with engine.begin() as connection:
+            require_registered(connection, loaded.version)  # told before any picture is read
         progress = stack.enter_context(Progress(console=Console(stderr=True)))
         reading = progress.add_task("reading rows", total=None)
         chosen = choose(data, loaded.card, splits)
@@ -54,11 +57,18 @@ def run(
             loaded,
             chosen,
             pin=pin,
-            actor=actor or getpass.getuser(),
+            actor=user,
             reason=reason,
             progress=lambda rows: progress.advance(answering, rows),
         )
     return _told(made, pin)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        raise BaselineError("who asks is not known here; expected --actor NAME") from None
 
 
 def _told(made: MadeBaseline, pin: bool) -> list[str]:

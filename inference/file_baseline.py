@@ -67,6 +67,14 @@ def choose(folder: Path, card: ModelCard, splits: Sequence[Split] = UNSEEN) -> C
     return Chosen(tuple(whole), left_out, _sha256(whole))
 
 
+def require_registered(connection: Connection, version: str) -> None:
+    """Changes of a version's baselines take turns from here on. Raises BaselineError where it is not registered."""
+    if not baseline_rows.lock(connection, version):
+        raise BaselineError(
+            f"model version {version} is not registered in this database: start a worker with this checkpoint first"
+        )
+
+
 def make(
     engine: Engine,
     checkpoint: Checkpoint,
@@ -108,10 +116,7 @@ def _found(connection: Connection, version: str, chosen: Chosen) -> int | None:
 
     Raises BaselineError where the version is not registered.
     """
-    if not baseline_rows.lock(connection, version):
-        raise BaselineError(
-            f"model version {version} is not registered in this database: start a worker with this checkpoint first"
-        )
+    require_registered(connection, version)
     return registry.with_data(connection, version, chosen.sha256)
 
 
