@@ -17,6 +17,7 @@ from monitor.storage.views.slos import slos
 from monitor.storage.views.traffic import dead_letters_by_reason, traffic_series
 from monitor.storage.views.work import alerts_page, history_page, jobs_page
 from monitor.web import plots, words
+from monitor.web.compared import compared_with
 
 HERE = Path(__file__).parent
 # How far back plots may look, in minutes; the first that holds so many windows is shown at first.
@@ -80,6 +81,7 @@ def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
         "side": plots.SIDE,
         "resolved": recent.items,
         "slos": slos(connection, shown.model, shown.targets.trends, overview.now),
+        "compared": compared_with(overview.champion, overview.now) if overview.champion else "",
         "promises": promises(connection, shown.model, overview.now),
         "jobs": jobs_page(connection, shown.model, limit=RECENT).items,
         "history": history_page(connection, limit=RECENT).items,

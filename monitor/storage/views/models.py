@@ -55,6 +55,10 @@ class Champion(_Read):
     baseline_number: int | None = Field(default=None, description="counts the version's baselines from 1")
     baseline_pinned: bool | None = None
     baseline_period: Period | None = Field(default=None, description="null where it was not made from traffic")
+    baseline_hours: int = Field(
+        default=0, description="hours of day that it knows by themselves; 0: the day as a whole"
+    )
+    baseline_thresholds_learnt: bool | None = Field(default=None, description="false: thresholds are the defaults")
 
 
 class BaselineView(_Read):

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, case, select
+from sqlalchemy import Connection, Label, Select, case, func, select
 
-from migrations.schema.monitoring import alerts, audit_log, baselines, findings, jobs, model_aliases, model_versions
+from migrations.schema.monitoring import (
+    EVERY_HOUR,
+    alerts,
+    audit_log,
+    baseline_summaries,
+    baselines,
+    findings,
+    jobs,
+    model_aliases,
+    model_versions,
+)
 from monitor.storage.baselines import in_use
 from monitor.storage.views.models import AlertView, Champion, EventView, JobView, Page, Period
 
@@ -32,6 +42,8 @@ def champion(connection: Connection, model: str) -> Champion | None:
             baselines.c.pinned.label("baseline_pinned"),
             baselines.c.period_start,
             baselines.c.period_end,
+            baselines.c.thresholds,
+            _hours(),
         )
         .select_from(model_aliases)
         .join(model_versions, version.version == model_aliases.c.version)
@@ -41,12 +53,25 @@ def champion(connection: Connection, model: str) -> Champion | None:
     found = row.mappings().one_or_none()
     if found is None:
         return None
-    start, end = found["period_start"], found["period_end"]
+    start, end, learnt = found["period_start"], found["period_end"], found["thresholds"]
     period = None if start is None else Period(start=start, end=end)
     shown = {name: found[name] for name in Champion.model_fields if name in found}
     return Champion.model_validate(
-        {**shown, "baseline_facts": shown["baseline_facts"] or {}, "baseline_period": period}
+        {
+            **shown,
+            "baseline_facts": shown["baseline_facts"] or {},
+            "baseline_period": period,
+            "baseline_thresholds_learnt": None if learnt is None else bool(learnt.get("effects")),
+        }
     )
+
+
+def _hours() -> Label[int]:
+    """How many hours of day the baseline of a row has."""
+    of_hour = baseline_summaries.c
+    query = select(func.count(of_hour.hour.distinct()))
+    known = query.where(of_hour.baseline_id == baselines.c.baseline_id, of_hour.hour != EVERY_HOUR)
+    return known.correlate(baselines).scalar_subquery().label("baseline_hours")
 
 
 def open_alerts(connection: Connection, model: str) -> list[AlertView]:

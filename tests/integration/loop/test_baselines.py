@@ -18,6 +18,7 @@ from monitor import wiring
 from monitor.domain.window import Window
 from monitor.errors import BaselineError
 from monitor.storage import baselines as storage
+from monitor.storage.views.work import champion
 from monitor.tasks.baselines import Baselines
 from monitor.telemetry import Metrics
 from tests.support.monitored import GRACE, HOP, NORMAL, SLOT, Stage, Traffic, settings
@@ -207,13 +208,15 @@ def test_the_api_shows_baselines_and_compares_them(stage: Stage, people: Baselin
     first, second = client.get("/v1/baselines").json()
     assert (first["number"], first["used"], second["number"], second["used"]) == (1, False, 2, True)
     assert datetime.fromisoformat(second["period"]["start"]) == window.start
-    champion = client.get("/v1/overview").json()["champion"]
-    assert (champion["baseline_number"], champion["baseline_origin"], champion["baseline_pinned"]) == (
+    answering = client.get("/v1/overview").json()["champion"]
+    assert (answering["baseline_number"], answering["baseline_origin"], answering["baseline_pinned"]) == (
         2,
         "period",
         True,
     )
-    assert champion["baseline_period"] == second["period"]
+    assert answering["baseline_period"] == second["period"]
+    assert (answering["baseline_hours"], answering["baseline_thresholds_learnt"]) == (0, False)
+    assert "Baseline 2 (pinned): made of traffic" in client.get("/").text
     path = f"/v1/baselines/{first['baseline_id']}/compare/{second['baseline_id']}"
     assert {each["verdict"] for each in client.get(path).json()} == {"ok"}
     assert client.get(f"/v1/baselines/{first['baseline_id']}/compare/999").status_code == 404
@@ -267,3 +270,7 @@ def test_a_week_is_kept_by_hour_of_day_and_read_for_the_hour_of_a_window(stage: 
     assert means[3] == pytest.approx(0.8, abs=0.05)
     assert means[12] == pytest.approx(0.0, abs=0.05)
     assert means[None] == pytest.approx(0.2, abs=0.05)
+    with stage.engine.connect() as connection:
+        shown = champion(connection, "fusion")
+    assert shown is not None
+    assert shown.baseline_hours == 24
