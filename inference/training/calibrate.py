@@ -14,8 +14,9 @@ LOW, HIGH = 0.05, 20.0
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature T that minimises the negative log-likelihood of softmax(logits / T).
 
-    `logits` (N, C), `labels` (N,). The likelihood is convex in 1 / T, so its slope is bisected.
-    Source: Guo et al. 2017, arXiv:1706.04599.
+    `logits` (N, C), `labels` (N,). The likelihood is convex in 1 / T, so its slope is bisected. One more row's worth of
+    labels is spread over all rows and classes: where every answer is right, the likelihood alone would ask for a
+    confidence of 1, which N rows cannot support. Sources: Guo et al. 2017, arXiv:1706.04599; Platt 1999 for the latter.
 
     Raises:
         ValueError: no rows, or logits that are not finite.
@@ -23,7 +24,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     if len(labels) == 0 or not bool(torch.isfinite(logits).all()):
         raise ValueError(f"temperature: expected finite logits, at least one row; got {len(labels)} rows")
     scores = logits.detach().to("cpu", torch.float64)
-    right = scores.gather(1, labels.cpu()[:, None]).mean()
+    spread = 1.0 / (len(labels) + 1)
+    right = (1.0 - spread) * scores.gather(1, labels.cpu()[:, None]).mean() + spread * scores.mean()
 
     def slope(inverse: float) -> float:
         return float(((scores * inverse).softmax(1) * scores).sum(1).mean() - right)

@@ -154,6 +154,13 @@ def test_temperature_is_found(true: float) -> None:
     assert fit_temperature(honest * true, labels) == pytest.approx(true, rel=0.05)
 
 
+def test_temperature_leaves_room_for_doubt_where_every_answer_is_right() -> None:
+    """Nine right answers of two classes support 1 - 0.1 / 2: one more row, split between the classes, of ten."""
+    logits = torch.tensor([[1.0, 0.0]] * 9)
+    found = fit_temperature(logits, torch.zeros(9, dtype=torch.int64))
+    assert float((logits / found).softmax(1)[0, 0]) == pytest.approx(0.95, abs=1e-6)
+
+
 def test_temperature_refuses_what_it_cannot_use() -> None:
     with pytest.raises(ValueError, match="got 0 rows"):
         fit_temperature(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
