@@ -29,13 +29,16 @@ class FusionOutput:
 
     `logits` (B, C) are before temperature. `embeddings` maps each modality, and `fused`, to (B, d) pooled
     vectors; rows of a missing modality are zeros and must be ignored. `unimodal_logits` maps a modality to (B, C).
-    `attention` is (B, queries, keys), or None where the family has none or was not asked.
+    `attention` is (B, queries, keys), or None where the family has none or was not asked; of a family that weighs
+    modalities or experts it is (B, 1, weights). `auxiliary` (B,) is the family's own loss of each row, in training mode
+    only and where it has one: training adds its mean to that of the answers.
     """
 
     logits: Tensor
     embeddings: Mapping[str, Tensor]
     unimodal_logits: Mapping[str, Tensor]
     attention: Tensor | None = None
+    auxiliary: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,11 @@ class Encoded:
 
 
 class FusionModel(Protocol):
-    """A fusion family: a torch module called with one `ModalityBatch` per modality name."""
+    """A fusion family: a torch module called with one `ModalityBatch` per modality name.
+
+    One whose attribute `contrastive_weight` is above 0 is trained with the contrastive term at that weight, unless the
+    training's settings give another.
+    """
 
     def __call__(self, batch: Mapping[str, ModalityBatch], *, with_attention: bool = False) -> FusionOutput:
         """Run the forward pass. A request may lack any modality, or all but one."""

@@ -128,7 +128,7 @@ def save_checkpoint(
     config = getattr(model, "config", None)
     family = _family(getattr(config, "model_type", None), folder, family_modules)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in model.state_dict().items()}
+    weights = {name: _rounded(value.detach().cpu()).contiguous() for name, value in model.state_dict().items()}
     config = json.loads(config.to_json_string(use_diff=True)) | {"dtype": "float16"}  # type: ignore[union-attr]
     write_json(folder / CONFIG, config)
     # written as bytes: safetensors' own file writer makes it unreadable for the worker's user
@@ -162,11 +162,16 @@ def load_checkpoint(folder: Path, device: torch.device, family_modules: tuple[st
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
     weights = _read_weights(folder)
     try:
-        model.load_state_dict({k: v.to(torch.float32) for k, v in weights.items()}, strict=True)
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{folder / WEIGHTS}: weights do not fit {CONFIG}: {error}") from error
     model.to(device).eval()
     return Checkpoint(card, family, model)
+
+
+def _rounded(value: Tensor) -> Tensor:
+    """In float16; counters, such as batch normalisation's, as they are."""
+    return value.to(torch.float16) if value.is_floating_point() else value
 
 
 def _save_preprocessor(folder: Path, preprocessor: Preprocessor) -> None:

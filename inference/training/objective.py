@@ -1,4 +1,4 @@
-"""What training lowers: the fused answer's loss, that of each modality's own head, and how well pairs find each other.
+"""What training lowers: the loss of the fused answer, of each modality's own head, of pairs, and the family's own.
 
 Every term is a sum over the whole batch by a number that all processes of a team agree on, so that a batch split over
 several processes has the gradients of the same batch in one.
@@ -7,7 +7,7 @@ several processes has the gradients of the same batch in one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class Objective(nn.Module):
         self.model = model
         self._settings = settings
         self._team = team
+        own = float(getattr(model, "contrastive_weight", 0.0))
+        self._contrast = settings.contrast if settings.contrast.weight else replace(settings.contrast, weight=own)
         weights = settings.class_weights
         self._weights = torch.tensor(weights, device=team.device) if weights else None
 
@@ -67,14 +69,16 @@ class Objective(nn.Module):
             loss = loss + self._settings.unimodal_weight * _mean(each, weighed)
             right = logits.detach().softmax(1).gather(1, labels[:, None])[:, 0]
             scores.append(_mean(right * here[name], rows))
-        if self._settings.contrast.weight:
-            loss = loss + self._settings.contrast.weight * self._contrastive(output, true_pairs, batch, counts[1])
+        if self._contrast.weight:
+            loss = loss + self._contrast.weight * self._contrastive(output, true_pairs, batch, counts[1])
+        if output.auxiliary is not None:
+            loss = loss + _mean(output.auxiliary, self._team.total(weight.new_tensor(float(len(labels)))))
         found = torch.stack(scores) if scores else loss.new_zeros(0)
         return Terms(loss * self._team.size, self._team.total(found))
 
     def _true_pairs(self, batch: Batch, labels: Tensor) -> Tensor:
         """(B,) 1 for rows that have both modalities and whose label says that they belong together."""
-        contrast = self._settings.contrast
+        contrast = self._contrast
         if not contrast.weight:
             return torch.zeros_like(labels, dtype=torch.float32)
         here = batch[PAIR[0]].present & batch[PAIR[1]].present
@@ -88,7 +92,7 @@ class Objective(nn.Module):
                 f"{right.shape[1]}; expected a shared space"
             )
         rows = {name: batch[name].present for name in PAIR}
-        each = contrastive(left, right, rows[PAIR[0]], rows[PAIR[1]], self._settings.contrast, self._team)
+        each = contrastive(left, right, rows[PAIR[0]], rows[PAIR[1]], self._contrast, self._team)
         return _mean(each * true_pairs, count)
 
 

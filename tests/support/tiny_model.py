@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 from demo.tokenizer import build_tokenizer
-from inference.models.base import ModalityBatch
+from inference.models.base import Family, ModalityBatch
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_manifest
 from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion
+from inference.models.pair import PairFusion
 from inference.models.preprocess import ImageSettings, Preprocessor
 
 LABELS = ("yes", "no", "maybe")
 
 
+def small_options() -> dict[str, Any]:
+    """What the configuration of every image-text family takes."""
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    return {
+        "vision_config": {"model_type": "vit", "image_size": 32, "patch_size": 16, **size},
+        "text_config": {"model_type": "bert", "vocab_size": 400, "max_position_embeddings": 32, **size},
+        "fusion_size": 32,
+        "image_stem": "convolutional",
+        "id2label": dict(enumerate(LABELS)),
+        "label2id": {label: i for i, label in enumerate(LABELS)},
+    }
+
+
 def small_model(seed: int = 0) -> CrossAttentionFusion:
     torch.manual_seed(seed)
-    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    config = CrossAttentionConfig(
-        vision_config={"model_type": "vit", "image_size": 32, "patch_size": 16, **size},
-        text_config={"model_type": "bert", "vocab_size": 400, "max_position_embeddings": 32, **size},
-        fusion_size=32,
-        fusion_heads=2,
-        image_stem="convolutional",
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: i for i, label in enumerate(LABELS)},
-    )
-    model = CrossAttentionFusion(config)
+    model = CrossAttentionFusion(CrossAttentionConfig(**small_options(), fusion_heads=2))
+    model.train(False)
+    return model
+
+
+def small_of(family: Family, seed: int = 0, **options: Any) -> PairFusion:
+    """A model of an image-text family, with its defaults beside what `small_options` and `options` say."""
+    torch.manual_seed(seed)
+    model = cast(PairFusion, family.build(family.config(**small_options() | options)))
     model.train(False)
     return model
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from inference.models.base import FusionOutput, ModalityBatch
-from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion, CrossBlock, masked_mean
+from inference.models.cross_attention import CrossAttentionConfig, CrossAttentionFusion
+from inference.models.cross_block import CrossBlock
+from inference.models.pair import masked_mean
 from inference.models.registry import families
 from tests.support.tiny_model import random_batch, small_model
 
