@@ -75,10 +75,10 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 def make_encoder(config: PreTrainedConfig) -> nn.Module:
     """An untrained encoder; its pooler, which nothing here would use, is left out where the architecture allows."""
-    known = cast(Any, MODEL_MAPPING)[type(config)]
+    known = cast(Any, MODEL_MAPPING).get(type(config), None)
     if hasattr(config, "vision_use_head"):
         config.vision_use_head = False
-    pooled = "add_pooling_layer" in inspect.signature(known.__init__).parameters
+    pooled = known is not None and "add_pooling_layer" in inspect.signature(known.__init__).parameters
     return cast(nn.Module, AutoModel.from_config(config, **({"add_pooling_layer": False} if pooled else {})))
 
 

@@ -24,6 +24,7 @@ from inference.training.wordpiece import build_tokenizer
 
 CONFIG_OF = {"image": "vision_config", "text": "text_config"}
 """Where a family's configuration keeps that of each encoder, as in transformers' two-tower models."""
+_TOWER_OF = {"image": "vision_model", "text": "text_model"}
 _COMMON = {field.name for field in fields(PreTrainedConfig)}
 
 
@@ -113,9 +114,9 @@ def _options(config: ModelConfig, family: Family, tokenizer: Tokenizer) -> dict[
         raise ConfigError(f"model.options: {', '.join(unknown)}: unknown; allowed: {', '.join(sorted(own))}")
     text = {"max_position_embeddings": config.text.max_tokens, "pad_token_id": tokenizer.token_to_id("[PAD]")}
     encoders = {
-        "image": _encoder_config(config.image.encoder, config.image.config, {}),
+        "image": _encoder_config("image", config.image.encoder, config.image.config, {}),
         "text": _encoder_config(
-            config.text.encoder, config.text.config, text | {"vocab_size": tokenizer.get_vocab_size()}
+            "text", config.text.encoder, config.text.config, text | {"vocab_size": tokenizer.get_vocab_size()}
         ),
     }
     rows, known = encoders["text"].get("vocab_size", 0), tokenizer.get_vocab_size()
@@ -125,21 +126,26 @@ def _options(config: ModelConfig, family: Family, tokenizer: Tokenizer) -> dict[
     return dict(config.options) | {name: encoders[modality] for modality, name in CONFIG_OF.items() if name in taken}
 
 
-def _encoder_config(folder: Path | None, given: Mapping[str, Any], implied: Mapping[str, Any]) -> dict[str, Any]:
+def _encoder_config(
+    modality: str, folder: Path | None, given: Mapping[str, Any], implied: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Of a two-tower model, such as CLIP, that of the modality's tower."""
     if folder is None:
         return {**implied, **given}
     try:
         loaded: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: expected a pretrained encoder: {error}") from error
-    return loaded
+    tower: dict[str, Any] = loaded.get(CONFIG_OF[modality], loaded)
+    return tower
 
 
 def _take_weights(encoder: nn.Module, folder: Path, modality: str) -> None:
     """Copy a pretrained encoder's weights; what the fusion has no use for, such as a pooler, is left out."""
     try:
         source = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        missing, _ = encoder.load_state_dict(source.state_dict(), strict=False)
+        tower = getattr(source, _TOWER_OF[modality], source)
+        missing, _ = encoder.load_state_dict(tower.state_dict(), strict=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"model.{modality}.encoder: {folder}: {error}") from error
     if missing:
@@ -186,6 +192,6 @@ def _image(config: ModelConfig) -> ImageSettings:
         except (ValueError, CheckpointError) as error:
             raise ConfigError(f"model.image.encoder: {folder / PROCESSOR}: {error}") from error
         return ImageSettings(image.size or found.height, image.size or found.width, found.mean, found.std)
-    said = _encoder_config(folder, image.config, {}).get("image_size")
+    said = _encoder_config("image", folder, image.config, {}).get("image_size")
     size = image.size or (said if isinstance(said, int) else 224)
     return ImageSettings(size, size, image.mean, image.std)
