@@ -169,7 +169,8 @@ def fine_bins(confidence: NDArray[np.floating]) -> NDArray[np.int64]:
 def _cells(values: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray[np.float32]:
     """(K, statistics x SHAPE_CELLS), a one in the cell of each statistic's value; a cell holds its upper edge."""
     cells = (values[:, :, None] > edges).sum(axis=2)
-    columns: NDArray[np.float32] = np.eye(SHAPE_CELLS, dtype=np.float32)[cells].reshape(len(values), -1)
+    ones = np.eye(SHAPE_CELLS, dtype=np.float32)[cells]
+    columns: NDArray[np.float32] = ones.reshape(len(values), values.shape[1] * SHAPE_CELLS)
     return columns
 
 

@@ -75,6 +75,22 @@ def test_a_record_fits_in_64_kilobytes(made: Baseline) -> None:
         assert len(record.payload()) <= 64_000
 
 
+@pytest.mark.parametrize("gone", [("image",), ("text",), ("image", "text")])
+def test_a_batch_may_lack_a_modality_altogether(made: Baseline, traffic: Rows, gone: tuple[str, ...]) -> None:
+    rows = cut(traffic, 0, 30)
+    for name in gone:
+        rows.statuses[name][:] = "missing"
+        rows.embeddings[name][:] = rows.quality[name][:] = np.nan
+    worker = accumulator(made, slot_seconds=60)
+    first = worker.preview(rows)
+    assert {name: each.bins.rows for name, each in window_summaries(first).items()} == {
+        name: 0 if name in gone or name == "fused" else 30 for name in ("image", "text", "fused")
+    }
+    worker.commit(first)
+    again = window_summaries(worker.preview(cut(traffic, 30, 60)))
+    assert again["fused"].bins.rows == 30
+
+
 def test_totals_count_every_trusted_row(made: Baseline, traffic: Rows) -> None:
     rows = cut(traffic, 0, 60)
     rows.quarantined[:10] = True
