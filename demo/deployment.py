@@ -127,6 +127,9 @@ def _environment(
         "label_window_seconds": int(pace.window),
         "detect_interval_seconds": 0.5,
         "notify_interval_seconds": 0.5,
+        "group_wait_seconds": 1,
+        "group_interval_seconds": 1,
+        "flap_seconds": max(1, int(pace.window) // 2),
         "retrain_interval_seconds": 1,
         "slo_interval_seconds": 5,
         # Five minutes of failures burn any month's budget: it is shown, and is no message of its own.

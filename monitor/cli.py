@@ -16,7 +16,7 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from migrations.connect import SchemaTooOldError, require_revision
-from monitor import cli_baselines, comparison, telemetry, wiring
+from monitor import cli_baselines, cli_silences, comparison, telemetry, wiring
 from monitor.errors import MonitorError
 from monitor.storage import alerts, jobs
 from monitor.terminal import EXIT_SETTINGS, complaints, console, read_settings
@@ -29,6 +29,7 @@ jobs_app = typer.Typer(no_args_is_help=True, help="Retrain jobs.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(cli_baselines.app, name="baseline")
+app.add_typer(cli_silences.app, name="silence")
 
 
 @app.command()
@@ -93,6 +94,14 @@ def alerts_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at mos
                 str(row.annotations.get("summary", "")),
             )
     console.print(table)
+
+
+@alerts_app.command("ack")
+def alerts_ack(alert_id: Annotated[int, typer.Argument(min=1, help="as `list` shows it")]) -> None:
+    """Look after a firing alert: it is not repeated, and the audit log says who."""
+    with cli_silences.opened() as silences:
+        name = silences.acknowledge(alert_id, actor=getpass.getuser())
+    console.print(f"{name} is yours", markup=False)
 
 
 @jobs_app.command("list")

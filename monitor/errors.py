@@ -35,3 +35,10 @@ class ServedElsewhereError(MonitorError):
 
     code = "served_elsewhere"
     retryable = False
+
+
+class SilenceError(MonitorError):
+    """A silence cannot be made or ended, or an alert cannot be acknowledged; the text says why."""
+
+    code = "silence"
+    retryable = False

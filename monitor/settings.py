@@ -92,6 +92,16 @@ class MonitorSettings(DatabaseSettings):
     routes: dict[Severity, tuple[str, ...]] = Field(
         default_factory=dict, description="receivers by severity; every receiver gets a severity that is not named"
     )
+    group_wait_seconds: float = Field(default=30, ge=0, le=3600, description="a message waits so long for its like")
+    group_interval_seconds: float = Field(
+        default=300, ge=0, le=86400, description="least time between messages of one alert name, model and version"
+    )
+    flap_seconds: Seconds = Field(
+        default=1800, ge=1, le=86400, description="four changes of an alert within so long become one ticket"
+    )
+    repeat_seconds: Seconds = Field(
+        default=4 * 3600, ge=60, le=30 * 86400, description="what still fires and nobody acknowledged is told again"
+    )
     dashboard_url: HttpUrl = Field(default=HttpUrl("http://127.0.0.1:8080/"), description="where messages link to")
     runbook_url: str = Field(default="dashboards/runbooks", min_length=1, description="folder or site of the runbooks")
 
@@ -106,6 +116,9 @@ class MonitorSettings(DatabaseSettings):
     monitor_port: int = Field(default=9102, ge=0, le=65535, description="its port; 0 takes a free one")
     api_host: str = Field(default="127.0.0.1", description="address of the API and the status page")
     api_port: int = Field(default=8080, ge=0, le=65535, description="its port")
+    api_token: SecretStr | None = Field(
+        default=None, min_length=16, description="lets its bearer silence and acknowledge by the API; none: reads only"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level logged")
 
     @property

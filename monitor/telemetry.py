@@ -37,6 +37,9 @@ class Metrics:
             "window",
         )
         self.alerts_firing = self._gauge("alerts_firing", "alerts firing now", "alertname", "severity")
+        self.alert_decisions = self._counter(
+            "alert_decisions", "due or suppressed, and which stage said so", "decision", "reason"
+        )
         self.notifications = self._counter("notifications", "messages, by what became of them", "receiver", "reason")
         self.notification_failures = self._counter("notification_failures", "tries that failed", "receiver", "reason")
         self.retrain_jobs = self._counter("retrain_jobs", "retrain jobs queued or ended", "result")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine
 
 from migrations.connect import connect, unreachable
+from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
 from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
 from monitor.channels.base import Channel, kinds
@@ -33,6 +34,7 @@ from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.retrain import JobLimits, Retrain
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
+from monitor.tasks.silences import Silences
 from monitor.tasks.slo import Slos
 from monitor.tasks.windows import Windows
 from monitor.telemetry import Metrics
@@ -51,7 +53,7 @@ class Monitor:
         self._channels = channels(settings)
         self.detect = detect(settings, self.engine, self.metrics, clock)
         self.slos = slos(settings, self.engine, self.metrics, clock)
-        self.notify = Notify(self.engine, self._channels, RetryPolicy(), self.metrics, clock)
+        self.notify = Notify(self.engine, self._channels, RetryPolicy(), self.metrics, clock, one_by_one(settings))
         self.retrain = retrain(settings, self.engine, self.metrics, clock)
         self.maintenance = Maintenance(self.engine, self.metrics, clock)
         self.leadership = Leadership(self.engine, settings.model)
@@ -94,6 +96,21 @@ def channels(settings: MonitorSettings) -> dict[str, Channel]:
     return built
 
 
+def timing(settings: MonitorSettings) -> Timing:
+    """When messages are told together, and when again."""
+    return Timing(
+        wait=timedelta(seconds=settings.group_wait_seconds),
+        interval=timedelta(seconds=settings.group_interval_seconds),
+        repeat=timedelta(seconds=settings.repeat_seconds),
+        flap=timedelta(seconds=settings.flap_seconds),
+    )
+
+
+def one_by_one(settings: MonitorSettings) -> frozenset[str]:
+    """The receivers that group alerts by themselves."""
+    return frozenset(name for name in settings.receivers if kinds()[settings.options_of(name)[0]].one_by_one)
+
+
 def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Detect:
     """The detection task."""
     return Detect(
@@ -115,6 +132,7 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
         sequential=sequential(settings),
         routes=settings.routes_by_severity,
         links=Links(str(settings.dashboard_url), settings.runbook_url),
+        timing=timing(settings),
         metrics=metrics,
         clock=clock,
     )
@@ -136,11 +154,17 @@ def slos(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clo
             links=Links(str(settings.dashboard_url), settings.runbook_url),
             window=timedelta(seconds=settings.window_seconds),
             hop=timedelta(seconds=settings.hop_seconds),
+            timing=timing(settings),
         ),
         wait=timedelta(seconds=settings.hop_seconds + settings.grace_seconds + settings.detect_interval_seconds),
         metrics=metrics,
         clock=clock,
     )
+
+
+def silences(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Silences:
+    """What people say of alerts."""
+    return Silences(engine, settings.model, clock or SystemClock())
 
 
 def baselines(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Baselines:
@@ -225,6 +249,7 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         slot_seconds=settings.slot_seconds,
         availability_window_seconds=settings.availability_window,
         grace_seconds=settings.grace_seconds,
+        token=None if settings.api_token is None else settings.api_token.get_secret_value(),
         targets=Targets(
             availability=told("availability").target,
             calibration_error=told("calibration").threshold,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     ForeignKey,
     Identity,
@@ -149,6 +150,25 @@ findings = Table(
     one_of("verdict", "ok", "drift", "insufficient", "no_data", "no_baseline"),
 )
 
+# What people hold back: alerts that equal every matcher, from start to end or until someone ends it early.
+silences = Table(
+    "silences",
+    metadata,
+    _id("silence_id"),
+    Column("model", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("matchers", JSONB, nullable=False, comment="label to value; all must be equal"),
+    Column("starts_at", TIMESTAMP, nullable=False),
+    Column("ends_at", TIMESTAMP, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("ended_at", TIMESTAMP, comment="ended early; it stays as it was otherwise"),
+    created_at(),
+    one_of("kind", "silence", "maintenance"),
+    CheckConstraint("ends_at > starts_at AND ends_at <= starts_at + interval '30 days'", name="length"),
+    Index("ix_silences_ends", "model", "ends_at"),
+)
+
 alerts = Table(
     "alerts",
     metadata,
@@ -166,6 +186,9 @@ alerts = Table(
     Column("clear_windows", Integer, nullable=False, server_default="0", comment="in a row, while not yet resolved"),
     Column("last_window_end", TIMESTAMP, nullable=False, comment="the last window that moved this alert"),
     Column("inhibited_by", Text, comment="the alert that explains this one, while it does"),
+    Column("silenced_by", ForeignKey("silences.silence_id"), comment="what holds it back, until its end has been told"),
+    Column("acknowledged_by", Text, comment="who looks after it; it is not repeated"),
+    Column("acknowledged_at", TIMESTAMP),
     Column("labels", JSONB, nullable=False),
     Column("annotations", JSONB, nullable=False),
     Column("finding_id", BigInteger),
@@ -183,14 +206,17 @@ notifications = Table(
     Column("alert_id", ForeignKey("alerts.alert_id"), nullable=False),
     Column("event", Text, nullable=False),
     Column("receiver", Text, nullable=False),
+    Column("round", Integer, nullable=False, server_default="0", comment="0, then one more each time it is said again"),
+    Column("group_key", Text, comment="rows with one key and one time are one message"),
     Column("status", Text, nullable=False),
-    Column("reason", Text, comment="why it was suppressed or failed"),
+    Column("reason", Text, comment="why it is sent, was suppressed or failed"),
     Column("payload", JSONB, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("next_attempt_at", TIMESTAMP, nullable=False),
     Column("sent_at", TIMESTAMP),
     created_at(),
-    UniqueConstraint("alert_id", "event", "receiver", name="uq_notifications_once"),
+    UniqueConstraint("alert_id", "event", "receiver", "round", name="uq_notifications_once"),
+    Index("ix_notifications_group", "receiver", "group_key"),
     Index("ix_notifications_due", "next_attempt_at", postgresql_where=text("status = 'due'")),
     one_of("event", "firing", "resolved"),
     one_of("status", "due", "sent", "failed", "suppressed"),

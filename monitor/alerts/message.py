@@ -1,4 +1,7 @@
-"""What a receiver is told of an alert: one flat JSON object, the same for every channel."""
+"""What a receiver is told of an alert: one JSON object, the same for every channel.
+
+It is flat but for `grouped`: the other alerts that the same message tells of.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +64,7 @@ def message(notice: Notice, model: str, told: dict[str, Any], inhibited_by: str 
         **told,
         "summary": f"resolved: {told['summary']}" if resolved else told["summary"],
         "inhibited_by": inhibited_by,
+        "grouped": [],
     }
 
 
@@ -97,6 +101,7 @@ def direct(
         "dashboard": links.dashboard,
         "runbook": links.runbook(runbook),
         "inhibited_by": None,
+        "grouped": [],
     }
 
 

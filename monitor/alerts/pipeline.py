@@ -10,20 +10,31 @@ from monitor.alerts.stages import (
     Context,
     Notice,
     Stage,
+    damp,
     firing_was_told,
     inhibit,
     not_yet_notified,
     route,
+    say_again,
+    silence,
 )
 from monitor.domain.alert import State
 
-STAGES: tuple[Stage, ...] = (route, inhibit, firing_was_told, not_yet_notified)
+STAGES: tuple[Stage, ...] = (
+    route,
+    inhibit,
+    silence,
+    damp,
+    firing_was_told,
+    say_again,
+    not_yet_notified,
+)
 
 
 def run(context: Context, resolved_now: Collection[int]) -> tuple[Notice, ...]:
     """The notification rows to write after an evaluation.
 
-    Every firing alert is offered each time, so that one whose inhibitor has gone is told of then; of resolved alerts
+    Every firing alert is offered each time, so that one that is held back no more is told of then; of resolved alerts
     only those in `resolved_now` (alert ids) that had fired.
     """
     notices = tuple(

@@ -9,10 +9,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.gzip import GZipMiddleware
 from sqlalchemy import Engine
 
-from monitor.api import health, problems, routes
+from monitor.api import health, problems, routes, silences
 from monitor.api.context import Context, Targets
 from monitor.domain.clock import Clock, SystemClock
 from monitor.storage.views.models import Timing
+from monitor.tasks.silences import Silences
 from monitor.web import page
 
 # Nothing from another host, no inline script or style, no frames.
@@ -37,13 +38,17 @@ def create_app(
     grace_seconds: float = 0,
     targets: Targets | None = None,
     clock: Clock | None = None,
+    token: str | None = None,
 ) -> FastAPI:
-    """The application for one model. It only reads, each request in one read-only transaction with a deadline.
+    """The application for one model. A GET reads in one read-only transaction with a deadline.
+
+    Silences and acknowledgements are written for who has the `token`; without one nothing is.
 
     The seconds are those the monitor judges by (an availability window is one hop unless given); `targets` is what
     the page holds the model to.
     """
     version = package_version("fusionwatch")
+    clock = clock or SystemClock()
     app = FastAPI(
         title="fusionwatch",
         version=version,
@@ -63,11 +68,14 @@ def create_app(
             grace_seconds=grace_seconds,
         ),
         targets=targets or Targets(),
-        clock=clock or SystemClock(),
+        clock=clock,
         version=version,
+        silences=Silences(engine, model, clock),
+        token=token,
     )
     problems.install(app)
     app.include_router(routes.router)
+    app.include_router(silences.router)
     app.include_router(health.router)
     page.install(app)
     health.install_metrics(app, version)

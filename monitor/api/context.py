@@ -17,6 +17,7 @@ from monitor.storage.views.models import Calibration, Facts, Overview, Period, T
 from monitor.storage.views.overview import facts
 from monitor.storage.views.reading import reading
 from monitor.storage.views.work import champion
+from monitor.tasks.silences import Silences
 from monitor.web.sentence import describe
 
 MAX_MINUTES = 7 * 24 * 60
@@ -40,7 +41,10 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The app's collaborators, and what it shows: one model, judged in the windows that `timing` says."""
+    """The app's collaborators, and what it shows: one model, judged in the windows that `timing` says.
+
+    Who has the `token` may silence and acknowledge; without one nobody may.
+    """
 
     engine: Engine
     model: str
@@ -48,6 +52,8 @@ class Context:
     targets: Targets
     clock: Clock
     version: str
+    silences: Silences
+    token: str | None = None
 
     def period(self, minutes: int) -> Period:
         """The minutes that end now."""

@@ -1,4 +1,4 @@
-"""The JSON API under /v1: all of it reads only."""
+"""The JSON API under /v1: what only reads."""
 
 from __future__ import annotations
 

@@ -51,11 +51,16 @@ class Options(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ChannelKind:
-    """The constant `CHANNEL` of each module of this package. `build` takes an instance of `options`."""
+    """The constant `CHANNEL` of each module of this package. `build` takes an instance of `options`.
+
+    `one_by_one` says that the receiver groups by itself, and keeps one incident for each alert: it gets each in a
+    message of its own. Otherwise alerts of a group come together, with all but the first in `grouped`.
+    """
 
     name: str
     options: type[Options]
     build: Callable[[Any], Channel]
+    one_by_one: bool = False
 
 
 @cache

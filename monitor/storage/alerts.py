@@ -36,16 +36,38 @@ class Stored:
     inhibited_by: str | None
     annotations: Mapping[str, Any]
     alert: Alert
+    silenced_by: int | None = None
+    acknowledged: bool = False
 
     def tracked(self) -> Tracked:
         """The alert as the stages see it."""
-        return Tracked(self.alert_id, self.alertname, self.severity, self.modality, self.alert)
+        return Tracked(
+            self.alert_id,
+            self.alertname,
+            self.severity,
+            self.modality,
+            self.alert,
+            model_version=self.annotations.get("model_version") or "",
+            silenced_by=self.silenced_by,
+            acknowledged=self.acknowledged,
+            flaps=self.annotations.get("flaps"),
+        )
 
 
 def _stored(row: Row[Any]) -> Stored:
     moving = {name: getattr(row, name) for name in _MOVING}
     alert = Alert(fingerprint=row.fingerprint, **{**moving, "state": State(row.state)})
-    return Stored(row.alert_id, row.alertname, row.severity, row.modality, row.inhibited_by, row.annotations, alert)
+    return Stored(
+        row.alert_id,
+        row.alertname,
+        row.severity,
+        row.modality,
+        row.inhibited_by,
+        row.annotations,
+        alert,
+        row.silenced_by,
+        row.acknowledged_by is not None,
+    )
 
 
 def current(connection: Connection, model: str, since: datetime) -> list[Stored]:
@@ -109,6 +131,23 @@ def move(
 def explain(connection: Connection, alert_id: int, inhibited_by: str | None) -> None:
     """Write which alert explains this one now."""
     connection.execute(update(alerts).where(alerts.c.alert_id == alert_id).values(inhibited_by=inhibited_by))
+
+
+def silence(connection: Connection, alert_id: int, silence_id: int | None) -> None:
+    """Write which silence holds an alert back; None once that is over and nothing else holds it."""
+    connection.execute(update(alerts).where(alerts.c.alert_id == alert_id).values(silenced_by=silence_id))
+
+
+def flapping_since(connection: Connection, model: str) -> datetime | None:
+    """Since when the oldest open ticket about flapping is open; None without one."""
+    found: datetime | None = connection.scalar(
+        select(func.min(alerts.c.firing_since)).where(
+            alerts.c.labels["model"].astext == model,
+            alerts.c.state != str(State.RESOLVED),
+            alerts.c.annotations.has_key("flaps"),
+        )
+    )
+    return found
 
 
 def _values(alert: Alert) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, ScalarSelect, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from migrations.schema.monitoring import notifications
+from monitor.alerts.grouping import Group
 from monitor.alerts.stages import DUE, FIRING, RESOLVED, SENT, SUPPRESSED
 
 
@@ -25,11 +27,17 @@ class Outgoing:
     payload: Mapping[str, Any]
     attempts: int
     created_at: datetime
+    round: int
+    group_key: str | None
+    next_attempt_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row to write: `status` due or suppressed, and the reason for either."""
+    """A row to write: `status` due or suppressed, and the reason for either.
+
+    `again` gives it a round of its own; `due_at` is when it is to be sent.
+    """
 
     alert_id: int
     event: str
@@ -37,35 +45,98 @@ class Entry:
     status: str
     reason: str
     payload: Mapping[str, Any]
+    group_key: str
+    due_at: datetime
+    again: bool = False
 
 
-def statuses(connection: Connection, alert_ids: Collection[int]) -> dict[tuple[int, str, str], str]:
-    """The status of every notification of these alerts, by (alert, event, receiver)."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the log holds of one alert, event and receiver: the newest round's status, and when one was sent last."""
+
+    status: str
+    sent_at: datetime | None
+
+
+def log(connection: Connection, alert_ids: Collection[int]) -> dict[tuple[int, str, str], Told]:
+    """What became of every notification of these alerts, by (alert, event, receiver)."""
     rows = connection.execute(
-        select(notifications.c.alert_id, notifications.c.event, notifications.c.receiver, notifications.c.status).where(
-            notifications.c.alert_id.in_(alert_ids)
-        )
+        select(notifications).where(notifications.c.alert_id.in_(alert_ids)).order_by(notifications.c.round)
     )
-    return {(row.alert_id, row.event, row.receiver): row.status for row in rows}
+    found: dict[tuple[int, str, str], Told] = {}
+    for row in rows:
+        key = (row.alert_id, row.event, row.receiver)
+        sent = [moment for moment in (row.sent_at, found[key].sent_at if key in found else None) if moment is not None]
+        found[key] = Told(row.status, max(sent, default=None))
+    return found
+
+
+def groups(
+    connection: Connection, keys: Collection[str], now: datetime, interval: timedelta
+) -> dict[tuple[str, str], Group]:
+    """Which of these groups wait to be told, and which were told within the interval, by (receiver, key)."""
+    waits = (notifications.c.status == DUE) & (notifications.c.attempts == 0) & (notifications.c.next_attempt_at > now)
+    rows = connection.execute(
+        select(
+            notifications.c.receiver,
+            notifications.c.group_key,
+            func.min(notifications.c.next_attempt_at).filter(waits).label("waiting_until"),
+            func.max(notifications.c.sent_at).label("last_sent"),
+        )
+        .where(
+            notifications.c.group_key.in_(keys),
+            or_(notifications.c.status == DUE, notifications.c.sent_at > now - interval),
+        )
+        .group_by(notifications.c.receiver, notifications.c.group_key)
+    )
+    return {(row.receiver, row.group_key): Group(row.waiting_until, row.last_sent) for row in rows}
 
 
 def write(connection: Connection, entries: Iterable[Entry], now: datetime) -> None:
-    """Write rows, each once per (alert, event, receiver); only a suppressed one may be replaced."""
+    """Write rows, each once per (alert, event, receiver, round).
+
+    Only a suppressed one may be replaced, and by a suppressed one that which is due and has not been tried.
+    """
     for entry in entries:
+        untried = (notifications.c.status == DUE) & (notifications.c.attempts == 0)
+        replaceable = notifications.c.status == SUPPRESSED
         fresh = {
             "status": entry.status,
             "reason": entry.reason,
             "payload": dict(entry.payload),
-            "next_attempt_at": now,
+            "group_key": entry.group_key,
+            "next_attempt_at": entry.due_at,
             "created_at": now,
         }
         connection.execute(
             insert(notifications)
-            .values(alert_id=entry.alert_id, event=entry.event, receiver=entry.receiver, **fresh)
+            .values(
+                alert_id=entry.alert_id,
+                event=entry.event,
+                receiver=entry.receiver,
+                round=_round(entry),
+                **fresh,
+            )
             .on_conflict_do_update(
-                constraint="uq_notifications_once", set_=fresh, where=notifications.c.status == SUPPRESSED
+                constraint="uq_notifications_once",
+                set_=fresh,
+                where=replaceable | untried if entry.status == SUPPRESSED else replaceable,
             )
         )
+
+
+def _round(entry: Entry) -> ScalarSelect[int]:
+    """The newest round of a notification, or the next one where it is said again; 0 for the first."""
+    newest = func.coalesce(func.max(notifications.c.round) + (1 if entry.again else 0), 0)
+    return (
+        select(newest)
+        .where(
+            notifications.c.alert_id == entry.alert_id,
+            notifications.c.event == entry.event,
+            notifications.c.receiver == entry.receiver,
+        )
+        .scalar_subquery()
+    )
 
 
 def claim_due(connection: Connection, now: datetime, skip_receivers: Collection[str]) -> Outgoing | None:
@@ -96,27 +167,54 @@ def claim_due(connection: Connection, now: datetime, skip_receivers: Collection[
         .limit(1)
         .with_for_update(skip_locked=True, of=notifications)
     ).first()
-    if row is None:
-        return None
-    return Outgoing(
-        row.notification_id, row.alert_id, row.event, row.receiver, row.payload, row.attempts, row.created_at
-    )
+    return None if row is None else _outgoing(row)
 
 
-def dedup_key(outgoing: Outgoing) -> str:
-    """The key that tells a receiver that two tries are one message: fingerprint, event and alert."""
-    return f"{outgoing.payload['fingerprint']}-{outgoing.event}-{outgoing.alert_id}"
+def claim_group(connection: Connection, first: Outgoing) -> list[Outgoing]:
+    """Lock and return `first` and what is to be told with it: the rows of its group and event that are due as it is.
 
-
-def firing_status(connection: Connection, outgoing: Outgoing) -> str | None:
-    """The status of the firing message to the same receiver."""
-    return connection.scalar(
-        select(notifications.c.status).where(
-            notifications.c.alert_id == outgoing.alert_id,
-            notifications.c.receiver == outgoing.receiver,
-            notifications.c.event == FIRING,
+    They got one time when they were written and keep it, so that a message that is tried again holds the same alerts.
+    """
+    if first.group_key is None:
+        return [first]
+    rows = connection.execute(
+        select(notifications)
+        .where(
+            notifications.c.status == DUE,
+            notifications.c.receiver == first.receiver,
+            notifications.c.group_key == first.group_key,
+            notifications.c.event == first.event,
+            notifications.c.next_attempt_at == first.next_attempt_at,
+            notifications.c.attempts == first.attempts,
         )
+        .order_by(notifications.c.notification_id)
+        .with_for_update(skip_locked=True)
     )
+    return [_outgoing(row) for row in rows]
+
+
+def _outgoing(row: Row[Any]) -> Outgoing:
+    return Outgoing(**{name: getattr(row, name) for name in Outgoing.__dataclass_fields__})
+
+
+def dedup_key(message: Sequence[Outgoing]) -> str:
+    """The key that tells a receiver that two tries are one message: of each row fingerprint, event, alert and round."""
+    keys = [f"{each.payload['fingerprint']}-{each.event}-{each.alert_id}" for each in message]
+    named = [f"{key}-{each.round}" if each.round else key for key, each in zip(keys, message, strict=True)]
+    if len(named) == 1:
+        return named[0]
+    return f"{named[0]}-{hashlib.sha256('|'.join(named).encode()).hexdigest()[:16]}"
+
+
+def was_told(connection: Connection, outgoing: Outgoing) -> bool:
+    """Whether the receiver was told that the alert fires, in whatever round."""
+    found = select(notifications.c.notification_id).where(
+        notifications.c.alert_id == outgoing.alert_id,
+        notifications.c.receiver == outgoing.receiver,
+        notifications.c.event == FIRING,
+        notifications.c.status == SENT,
+    )
+    return connection.scalar(found.limit(1)) is not None
 
 
 def mark_sent(connection: Connection, notification_id: int, now: datetime) -> None:

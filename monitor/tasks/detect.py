@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
 from monitor.alerts.rules import ALL, BASELINE, SILENCE
 from monitor.domain.clock import Clock
@@ -18,8 +19,9 @@ from monitor.domain.window import Window
 from monitor.errors import NoChampionError
 from monitor.storage import alerts, baselines, findings, gaps, models, summaries
 from monitor.storage.models import ModelVersion
+from monitor.storage.notifications import Entry
 from monitor.tasks import watches
-from monitor.tasks.alerting import Alerting, Judged
+from monitor.tasks.alerting import Alerting, Judged, count_decisions
 from monitor.tasks.baselines import teach
 from monitor.tasks.judgement import Judgement
 from monitor.tasks.late import Late, late
@@ -44,6 +46,7 @@ class Detect:
         sequential: Sequential,
         routes: Mapping[str, tuple[str, ...]],
         links: Links,
+        timing: Timing,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -53,7 +56,9 @@ class Detect:
         self._windows = windows
         self._judgement = Judgement(model, detectors, options, windows)
         self._sequential = sequential
-        self._alerting = Alerting(model, routes=routes, links=links, window=windows.window, hop=windows.hop)
+        self._alerting = Alerting(
+            model, routes=routes, links=links, window=windows.window, hop=windows.hop, timing=timing
+        )
         self._metrics = metrics
         self._clock = clock
 
@@ -85,8 +90,9 @@ class Detect:
                 return  # another monitor was faster
             found = self._sequential.far_only(connection, found)
             gradual = self._sequential.findings(connection, found, end, self._clock.now())
-            self._store(connection, [*found, *gradual], end)
+            decided = self._store(connection, [*found, *gradual], end)
         self._show(found)
+        count_decisions(self._metrics, decided)
 
     def _judge_late(self, now: datetime) -> None:
         """Judge windows again whose data came late. Alerts go by the newest window and do not move by these."""
@@ -112,19 +118,22 @@ class Detect:
             look_back=self._windows.late,
         )
 
-    def _store(self, connection: Connection, found: Sequence[Finding], at: datetime) -> None:
+    def _store(self, connection: Connection, found: Sequence[Finding], at: datetime) -> list[Entry]:
         ids = findings.store(connection, self._model, found)
         judged = [Judged(finding_id, finding) for finding_id, finding in zip(ids, found, strict=True)]
-        self._alerting.apply(connection, judged, at, self._clock.now())
+        return self._alerting.apply(connection, judged, at, self._clock.now())
 
     def _watch(self, now: datetime) -> None:
-        """By wall clock: silence, and messages that were lost or a log that was reset."""
+        """By wall clock: a silent stream, messages that were lost or a log that was reset, and what time changes."""
         with self._engine.begin() as connection:
             champion = models.champion(connection, self._model)
             findings.lock(connection, self._model)
             found = [*self._silence(connection, now, champion), *self._gaps(connection, now, champion)]
-            if found:
-                self._store(connection, found, now)
+            last = findings.last(connection, self._model, BASELINE, ALL)
+            judged = now if last is None else last[0]
+            decided = self._store(connection, found, now) if found else []
+            decided += self._alerting.apply(connection, [], judged, now)
+        count_decisions(self._metrics, decided)
 
     def _silence(self, connection: Connection, now: datetime, champion: ModelVersion) -> list[Finding]:
         written = summaries.last_written(connection)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
+from monitor.alerts.grouping import together
 from monitor.alerts.stages import DUE, FAILED, RESOLVED, SENT, SUPPRESSED
 from monitor.channels.base import Channel, Delivery, Outcome
 from monitor.domain.clock import Clock
@@ -36,16 +37,24 @@ class RetryPolicy:
 
 
 class Notify:
-    """The task. Each message is one transaction that holds its row's lock while it is being delivered."""
+    """The task. Each message is one transaction that holds its rows' locks while it is being delivered."""
 
     def __init__(
-        self, engine: Engine, channels: Mapping[str, Channel], retry: RetryPolicy, metrics: Metrics, clock: Clock
+        self,
+        engine: Engine,
+        channels: Mapping[str, Channel],
+        retry: RetryPolicy,
+        metrics: Metrics,
+        clock: Clock,
+        one_by_one: Collection[str] = (),
     ) -> None:
+        """`one_by_one` are the receivers that group by themselves: they are told of each alert in its own message."""
         self._engine = engine
         self._channels = channels
         self._retry = retry
         self._metrics = metrics
         self._clock = clock
+        self._one_by_one = frozenset(one_by_one)
         self._unmarked: set[str] = set()  # delivered, but not known to be marked: a full disk must not repeat them
 
     def run(self) -> None:
@@ -60,38 +69,56 @@ class Notify:
         """The key of the message dealt with, in a transaction that is committed on return; None where none is due."""
         now = self._clock.now()
         with self._engine.begin() as connection:
-            outgoing = notifications.claim_due(connection, now, skip)
-            if outgoing is None:
+            first = notifications.claim_due(connection, now, skip)
+            if first is None:
                 return None
-            key = notifications.dedup_key(outgoing)
-            if outgoing.event == RESOLVED and notifications.firing_status(connection, outgoing) != SENT:
-                self._end(connection, outgoing, SUPPRESSED, "firing_not_told")
+            alone = first.receiver in self._one_by_one
+            claimed = [first] if alone else notifications.claim_group(connection, first)
+            rows = [each for each in claimed if self._may_be_told(connection, each)]
+            key = notifications.dedup_key(rows or [first])
+            if not rows:
                 return key
-            delivery = Delivery(Outcome.SENT) if key in self._unmarked else self._deliver(outgoing, key)
+            delivery = Delivery(Outcome.SENT) if key in self._unmarked else self._deliver(rows, key)
             if delivery.outcome is Outcome.SENT:
                 self._unmarked.add(key)
-                notifications.mark_sent(connection, outgoing.notification_id, self._clock.now())
-                self._metrics.notifications.labels(outgoing.receiver, SENT).inc()
-                return key
-            self._metrics.notification_failures.labels(outgoing.receiver, str(delivery.outcome)).inc()
-            if delivery.outcome is Outcome.REFUSE:
-                self._end(connection, outgoing, FAILED, f"refused: {delivery.reason}")
-            elif now - outgoing.created_at >= self._retry.give_up:
-                self._end(connection, outgoing, FAILED, f"gave up: {delivery.reason}")
             else:
-                at = self._clock.now() + self._retry.delay(outgoing.attempts + 1)
-                notifications.mark_retry(connection, outgoing.notification_id, at, f"{DUE}: {delivery.reason}")
-                skip.add(outgoing.receiver)
+                self._metrics.notification_failures.labels(first.receiver, str(delivery.outcome)).inc()
+            if delivery.outcome is Outcome.RETRY:
+                skip.add(first.receiver)
+            at = self._clock.now() + self._retry.delay(first.attempts + 1)
+            for each in rows:
+                self._mark(connection, each, delivery, now, at)
             return key
 
-    def _deliver(self, outgoing: Outgoing, key: str) -> Delivery:
-        channel = self._channels.get(outgoing.receiver)
+    def _may_be_told(self, connection: Connection, outgoing: Outgoing) -> bool:
+        """Ends a resolve whose firing message never arrived."""
+        if outgoing.event != RESOLVED or notifications.was_told(connection, outgoing):
+            return True
+        self._end(connection, outgoing, SUPPRESSED, "firing_not_told")
+        return False
+
+    def _mark(
+        self, connection: Connection, outgoing: Outgoing, delivery: Delivery, now: datetime, next_try: datetime
+    ) -> None:
+        if delivery.outcome is Outcome.SENT:
+            notifications.mark_sent(connection, outgoing.notification_id, self._clock.now())
+            self._metrics.notifications.labels(outgoing.receiver, SENT).inc()
+        elif delivery.outcome is Outcome.REFUSE:
+            self._end(connection, outgoing, FAILED, f"refused: {delivery.reason}")
+        elif now - outgoing.created_at >= self._retry.give_up:
+            self._end(connection, outgoing, FAILED, f"gave up: {delivery.reason}")
+        else:
+            notifications.mark_retry(connection, outgoing.notification_id, next_try, f"{DUE}: {delivery.reason}")
+
+    def _deliver(self, rows: Sequence[Outgoing], key: str) -> Delivery:
+        receiver = rows[0].receiver
+        channel = self._channels.get(receiver)
         if channel is None:
-            return Delivery(Outcome.REFUSE, f"receiver {outgoing.receiver!r} is no longer configured")
+            return Delivery(Outcome.REFUSE, f"receiver {receiver!r} is no longer configured")
         try:
-            return channel.send(outgoing.payload, key)
+            return channel.send(together([each.payload for each in rows]), key)
         except Exception as error:  # noqa: BLE001 - the edge to a channel's own library: its failure must not stop the others
-            _log.exception("channel of receiver %s failed", outgoing.receiver)
+            _log.exception("channel of receiver %s failed", receiver)
             return Delivery(Outcome.RETRY, f"channel error: {type(error).__name__}")
 
     def _end(self, connection: Connection, outgoing: Outgoing, status: str, reason: str) -> None:

@@ -21,8 +21,9 @@ from monitor.domain.window import Window
 from monitor.errors import NoChampionError
 from monitor.storage import alerts, findings, models, slos
 from monitor.storage.alerts import Stored
+from monitor.storage.notifications import Entry
 from monitor.storage.slos import BUCKET, Slot, Sources
-from monitor.tasks.alerting import Alerting, Judged
+from monitor.tasks.alerting import Alerting, Judged, count_decisions
 from monitor.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
@@ -84,10 +85,11 @@ class Slos:
                 return  # another monitor was faster
             counts = self._count(connection, end, held)
             found = [report(slo, counts[slo.sli], self._evidence) for slo in held]
-            self._alert(connection, found, now, champion.version)
+            decided = self._alert(connection, found, now, champion.version)
             states = {(one.slo.name, one.slo.sli): one.state() for one in found}
             slos.write_status(connection, self._model, now, states)
         self._show(found)
+        count_decisions(self._metrics, decided)
 
     def _catch_up(self, now: datetime, end: datetime, slis: set[str]) -> None:
         """Count what lies before FRESH and may have changed: since the last run, once an hour for late rows, or all."""
@@ -123,7 +125,7 @@ class Slos:
                     found[sli][length] = total(slot.counts for slot in slots if slot.start >= end - length)
         return dict(found)
 
-    def _alert(self, connection: Connection, found: Iterable[Report], now: datetime, version: str) -> None:
+    def _alert(self, connection: Connection, found: Iterable[Report], now: datetime, version: str) -> list[Entry]:
         """Findings of what fires and of what is over, and their alerts' moves."""
         known = alerts.current(connection, self._model, now)
         open_ones = {(each.alertname, each.modality): each for each in known if each.alert.is_open}
@@ -135,7 +137,7 @@ class Slos:
                     told.append(one.finding(severity, BURN_RATE[severity], now, version))
         ids = findings.store(connection, self._model, told)
         judged = [Judged(finding_id, finding) for finding_id, finding in zip(ids, told, strict=True)]
-        self._alerting.apply(connection, judged, now, now)
+        return self._alerting.apply(connection, judged, now, now)
 
     def _matters(self, judgement: Judgement, stored: Stored | None, now: datetime) -> bool:
         """Whether a finding is worth its row: it fires, goes on for a while, or an alert may be over."""

@@ -81,6 +81,9 @@ def settings(database: str, **changes: Any) -> MonitorSettings:
             "grace_seconds": GRACE,
             "silence_seconds": 40,
             "label_window_seconds": 120,
+            "group_wait_seconds": 0,
+            "group_interval_seconds": 0,
+            "flap_seconds": WINDOW // 2,
             **changes,
         }
     )

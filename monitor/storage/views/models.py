@@ -183,6 +183,15 @@ class TrafficSeries(_Read):
     points: list[TrafficPoint]
 
 
+class Silenced(_Read):
+    """The silence that holds an alert back."""
+
+    silence_id: int
+    until: datetime
+    by: str
+    reason: str
+
+
 class AlertView(_Read):
     """An alert as it stands. `since` is when its condition was first seen."""
 
@@ -195,6 +204,9 @@ class AlertView(_Read):
     firing_since: datetime | None
     resolved_at: datetime | None
     inhibited_by: str | None
+    silenced: Silenced | None
+    acknowledged_by: str | None
+    acknowledged_at: datetime | None
     detector: str | None
     finding_id: int | None
     labels: dict[str, Any]

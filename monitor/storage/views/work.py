@@ -16,6 +16,7 @@ from migrations.schema.monitoring import (
     jobs,
     model_aliases,
     model_versions,
+    silences,
 )
 from monitor.storage.baselines import in_use
 from monitor.storage.views.models import AlertView, Champion, EventView, JobView, Page, Period
@@ -108,10 +109,20 @@ def alerts_page(
 
 
 def _alerts(model: str) -> Select[*tuple[Any, ...]]:
-    shown = [alerts.c[name] for name in AlertView.model_fields if name not in ("since", "detector")]
+    shown = [alerts.c[name] for name in AlertView.model_fields if name not in ("since", "silenced", "detector")]
+    silenced = func.jsonb_build_object(
+        *("silence_id", silences.c.silence_id, "until", silences.c.ends_at),
+        *("by", silences.c.owner, "reason", silences.c.reason),
+    )
     return (
-        select(*shown, alerts.c.pending_since.label("since"), findings.c.detector)
+        select(
+            *shown,
+            alerts.c.pending_since.label("since"),
+            case((silences.c.silence_id.is_not(None), silenced)).label("silenced"),
+            findings.c.detector,
+        )
         .select_from(alerts)
+        .outerjoin(silences, (silences.c.silence_id == alerts.c.silenced_by) & silences.c.ended_at.is_(None))
         .outerjoin(findings, findings.c.finding_id == alerts.c.finding_id)
         .where(alerts.c.labels["model"].astext == model)
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from monitor.alerts import flaps
 from monitor.alerts.rules import RULES, Rule
 from monitor.tasks import lifeline
 
@@ -44,6 +45,10 @@ def test_a_page_without_database_has_that_of_the_same_alert_of_prometheus() -> N
     assert rule["labels"] == {"severity": "page"}
 
 
+def test_the_ticket_about_flapping_has_one() -> None:
+    assert check(flaps.RUNBOOK, "ticket") == flaps.ALERTNAME
+
+
 def test_runbooks_that_prometheus_names_exist() -> None:
     assert PROMETHEUS
     for rule in PROMETHEUS:
@@ -51,4 +56,8 @@ def test_runbooks_that_prometheus_names_exist() -> None:
 
 
 def test_no_runbook_is_without_its_rule() -> None:
-    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {rule.runbook for rule in RULES} | {lifeline.RUNBOOK}
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {
+        *(rule.runbook for rule in RULES),
+        lifeline.RUNBOOK,
+        flaps.RUNBOOK,
+    }

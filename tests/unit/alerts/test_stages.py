@@ -51,7 +51,7 @@ def tracked(
 
 
 def context(*alerts: Tracked, told: dict[tuple[int, str, str], str] | None = None, at: datetime = T0) -> Context:
-    return Context(alerts, told or {}, ROUTES, at, WINDOW)
+    return Context(alerts, told or {}, ROUTES, at, WINDOW, now=at)
 
 
 def rows(notices: tuple[Notice, ...]) -> list[tuple[int, str, str, str | None]]:
