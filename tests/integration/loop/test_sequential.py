@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from monitor import wiring
+from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
 from monitor.alerts.rules import ALL, BASELINE, GRADUAL, GRADUAL_PAGE, LEFT_TO_GRADUAL
 from monitor.domain.finding import Finding, Verdict
@@ -67,7 +68,9 @@ class Service:
     def __init__(self, stage: Stage, model: str = "fusion") -> None:
         self.engine = stage.engine
         self.model = model
-        self.alerting = Alerting(model, routes={"ticket": (), "page": ()}, links=Links("", ""), window=HOUR, hop=HOUR)
+        self.alerting = Alerting(
+            model, routes={"ticket": (), "page": ()}, links=Links("", ""), window=HOUR, hop=HOUR, timing=Timing()
+        )
 
     def window(self, hour: int, values: Sequence[float], version: str = "v1", baseline: int = 1) -> list[Finding]:
         end = START + hour * HOUR

@@ -1,0 +1,157 @@
+"""Silences and acknowledgements by API, page and command, on a real database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, insert, select, update
+
+from migrations.connect import connect
+from migrations.schema.monitoring import alerts, audit_log
+from monitor.api.app import create_app
+from tests.support import seed
+
+TOKEN = "sixteen characters or more"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def engine(database: str) -> Iterator[Engine]:
+    made = connect(database, application="test")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def client(engine: Engine) -> TestClient:
+    return of(engine, TOKEN)
+
+
+def of(engine: Engine, token: str | None) -> TestClient:
+    return TestClient(create_app(engine, model=seed.MODEL, clock=seed.FixedClock(), token=token, **seed.TIMING))
+
+
+def wanted(**changes: Any) -> dict[str, Any]:
+    end = seed.at("16:00").isoformat()
+    return {"matchers": {"modality": "image"}, "end": end, "owner": "ann", "reason": "new camera", **changes}
+
+
+def firing(engine: Engine, silence: int | None = None, state: str = "firing") -> int:
+    now = seed.FixedClock().now()
+    with engine.begin() as connection:
+        made: int = connection.execute(
+            insert(alerts)
+            .values(
+                fingerprint="f" * 64,
+                alertname="ModalityUnavailable",
+                severity="page",
+                modality="image",
+                state=state,
+                pending_since=now,
+                firing_since=now,
+                last_window_end=now,
+                labels={"model": seed.MODEL, "modality": "image"},
+                annotations={},
+                silenced_by=silence,
+            )
+            .returning(alerts.c.alert_id)
+        ).scalar_one()
+    return made
+
+
+def actions(engine: Engine) -> list[tuple[str, str]]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(audit_log.c.action, audit_log.c.actor).order_by(audit_log.c.audit_id))
+        return [(row.action, row.actor) for row in rows]
+
+
+def test_made_listed_ended_and_audited(client: TestClient, engine: Engine) -> None:
+    made = client.post("/v1/silences", json=wanted(), headers=BEARER)
+    assert made.status_code == 201, made.text
+    assert client.get("/v1/silences").json() == [made.json()]
+    path = f"/v1/silences/{made.json()['silence_id']}"
+    ending = {"owner": "bob", "reason": "done"}
+    ended = client.request("DELETE", path, json=ending, headers=BEARER)
+    assert ended.status_code == 200, ended.text
+    assert client.get("/v1/silences").json() == []
+    assert client.get("/v1/silences?ended=true").json() == [ended.json()]
+    again = client.request("DELETE", path, json=ending, headers=BEARER)
+    assert (again.status_code, again.headers["content-type"]) == (409, "application/problem+json")
+    assert "it ended at" in again.json()["detail"]
+    assert actions(engine) == [("silence_created", "ann"), ("silence_ended", "bob")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"matchers": {}}, "a silence needs one of alertname"),
+        ({"matchers": {"camera": "1"}}, "camera cannot be matched"),
+        ({"end": "2036-03-02T12:00:00Z"}, "30 days at most"),
+        ({"end": "2026-04-01T12:00:00"}, "needs a time zone"),
+        ({"owner": ""}, "body owner"),
+        ({"ends": "x"}, "body ends"),
+    ],
+)
+def test_a_wrong_silence_is_refused_with_what_is_wrong(client: TestClient, changes: dict[str, Any], said: str) -> None:
+    answer = client.post("/v1/silences", json=wanted(**changes), headers=BEARER)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert said in answer.text
+    assert client.get("/v1/silences").json() == []
+
+
+def test_only_who_has_the_token_writes(engine: Engine) -> None:
+    assert of(engine, None).post("/v1/silences", json=wanted()).status_code == 403
+    for headers in ({}, {"Authorization": "Bearer another token"}):
+        refused = of(engine, TOKEN).post("/v1/silences", json=wanted(), headers=headers)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert actions(engine) == []
+
+
+def test_a_firing_alert_is_acknowledged_once(client: TestClient, engine: Engine) -> None:
+    path = f"/v1/alerts/{firing(engine)}/acknowledge"
+    assert client.post(path, json={"owner": "ann"}, headers=BEARER).json()["alert"] == "ModalityUnavailable(image)"
+    again = client.post(path, json={"owner": "bob"}, headers=BEARER)
+    assert (again.status_code, "by ann already" in again.text) == (409, True)
+    assert client.get("/v1/alerts").json()["items"][0]["acknowledged_by"] == "ann"
+    assert actions(engine) == [("alert_acknowledged", "ann")]
+    with engine.begin() as connection:
+        connection.execute(update(alerts).values(state="resolved"))
+    assert "is resolved" in client.post(path, json={"owner": "ann"}, headers=BEARER).text
+    assert "no alert 99" in client.post("/v1/alerts/99/acknowledge", json={"owner": "a"}, headers=BEARER).text
+
+
+def test_the_page_says_until_when_by_whom_and_why(client: TestClient, engine: Engine) -> None:
+    made = client.post("/v1/silences", json=wanted(reason="<b>new</b> camera"), headers=BEARER).json()
+    firing(engine, made["silence_id"])
+    page = client.get("/").text
+    assert "by ann: &lt;b&gt;new&lt;/b&gt; camera" in page
+    shown = client.get("/v1/alerts").json()["items"][0]["silenced"]
+    assert (shown["silence_id"], shown["by"]) == (made["silence_id"], "ann")
+
+
+def call(database: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from monitor.cli import main; main()", *arguments],
+        env={"FUSIONWATCH_DATABASE_URL": database, "USER": "ann", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command_silences_lists_and_ends(database: str, engine: Engine) -> None:
+    made = call(database, "silence", "add", "modality=image", "--for", "4h", "--reason", "new camera", "--owner", "ann")
+    assert made.returncode == 0, made.stderr
+    assert "silence 1 holds from" in made.stdout
+    assert "modality=image" in call(database, "silence", "list").stdout
+    wrong = call(database, "silence", "add", "camera=1", "--for", "31d", "--reason", "x")
+    assert (wrong.returncode, "camera cannot be matched" in wrong.stderr) == (1, True)
+    assert "is over" in call(database, "silence", "end", "1", "--reason", "done").stdout
+    assert "modality=image" not in call(database, "silence", "list").stdout
+    assert [action for action, _ in actions(engine)] == ["silence_created", "silence_ended"]
