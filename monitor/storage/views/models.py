@@ -204,9 +204,9 @@ class AlertView(_Read):
     firing_since: datetime | None
     resolved_at: datetime | None
     inhibited_by: str | None
-    silenced: Silenced | None
-    acknowledged_by: str | None
-    acknowledged_at: datetime | None
+    silenced: Silenced | None = None
+    acknowledged_by: str | None = None
+    acknowledged_at: datetime | None = None
     detector: str | None
     finding_id: int | None
     labels: dict[str, Any]
