@@ -31,6 +31,7 @@ class Days:
             silence_seconds=2 * HOUR,
             calibration_windows=CALIBRATION,
             false_tickets=0.5,
+            repeat_seconds=7 * DAY * HOUR,  # what still fires is not told again within the story
             # fewer permutations cannot reach the fixed threshold: nothing but the sequential monitor can speak here
             detector_options={"embedding_mmd": {"permutations": 499}},
         )
