@@ -16,7 +16,7 @@ from migrations.schema.prediction_log import consumer_offsets, modality_log, pre
 from migrations.schema.summaries import summaries
 from tests.support.worker import WorkerProcess, encoded, read_all, request, wait_until
 
-SECONDS = 60.0  # what a loaded machine may take for anything that is quick on an idle one
+SECONDS = 120.0  # what a loaded machine may take for anything that is quick on an idle one
 
 
 def names(prefix: str, count: int) -> list[str]:
