@@ -6,6 +6,7 @@ A family derives from `PairFusion`, adds what joins the two, and says in `fuse` 
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -93,7 +94,7 @@ def _first(mask: Tensor) -> Tensor:
     return torch.arange(mask.shape[1], device=mask.device) == 0
 
 
-class PairFusion(PreTrainedModel):
+class PairFusion(PreTrainedModel, ABC):
     """Two encoders and their projections; a family adds what joins them, then calls `add_heads`.
 
     With `learned_missing` a missing modality is one learned token at position 0, all else masked. Without, it is
@@ -214,9 +215,10 @@ class PairFusion(PreTrainedModel):
             "text": self.text_head(encoded["text"].pooled.detach()),
         }
 
+    @abstractmethod
     def fuse(self, encoded: Mapping[str, Encoded], *, with_attention: bool = False) -> FusionOutput:
         """Join two encoded modalities; encoders need not run again when pairs are regrouped."""
-        raise NotImplementedError
+        ...
 
     def answer(self, joined: Tensor, encoded: Mapping[str, Encoded], attention: Tensor | None = None) -> FusionOutput:
         """Classify what was joined, (B, joined size); the hidden layer is the fused embedding."""
