@@ -88,7 +88,9 @@ def measure(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
         together = max(1, STACKED * step**2 // (height * width))
         for start in range(0, len(chosen), together):
             part = chosen[start : start + together]
-            measured[part] = _measure(np.stack([pictures[index] for index in part]), step)
+            # one by itself is no copy: it may be large
+            stack = pictures[part[0]][None] if len(part) == 1 else np.stack([pictures[index] for index in part])
+            measured[part] = _measure(stack, step)
     return measured
 
 

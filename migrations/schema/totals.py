@@ -20,8 +20,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LAYOUT = 1
-
 # Upper bounds of cells, the last cell has none. The SLOs' 50 and 300 ms are among them: they are counted exactly.
 LATENCY_EDGES_MS = (1, 2, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10_000)
 STAGES = ("queue", "preprocess", "encode", "fuse", "total")
