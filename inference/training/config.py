@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 
-from inference.training.fit_settings import Augmentation, Balance, Sampling
+from inference.training.fit_settings import Augmentation, Balance, Precision, Sampling
 
 TINY_IMAGE: dict[str, Any] = {
     "model_type": "vit",
@@ -145,6 +145,7 @@ class TrainingConfig(_Section):
     patience: int = Field(default=0, ge=0, description="looks without a lower loss before it stops early; 0: never")
     save_every: int = Field(default=200, ge=1, description="steps between saves, from which a killed run goes on")
     seed: int = Field(default=0, ge=0, description="of weights, batches, augmentation and dropout")
+    precision: Precision = Field(default="float32", description="of products in training; weights stay float32")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda or mps")
     torch_threads: int = Field(default=0, ge=0, le=1024, description="cores of one process; 0: as torch likes")
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 Balance = Literal["none", "modulated", "normalised"]
 Sampling = Literal["shuffled", "balanced"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class FitError(ValueError):
@@ -49,6 +50,7 @@ class FitSettings:
     Encoders learn at `encoder_rate` times the learning rate, after `thaw` steps in which they keep their values.
     `balance` says what is done about a modality that learns faster than the others (`inference.training.balance`),
     `balance_strength` how much of it. `class_weights` weigh the rows of each class, equally where it is empty.
+    With `precision` bfloat16 the model's products are computed in it (autocast); weights and losses stay float32.
     """
 
     steps: int = 200
@@ -70,3 +72,4 @@ class FitSettings:
     sampling: Sampling = "shuffled"
     augment: Augmentation = Augmentation()
     contrast: Contrast = Contrast()
+    precision: Precision = "float32"

@@ -51,7 +51,7 @@ class Objective(nn.Module):
 
         Raises FitError where the settings ask for what the model does not give.
         """
-        output: FusionOutput = self.model(batch)
+        output = self._answered(batch)
         names = sorted(output.unimodal_logits)
         weight = torch.ones_like(labels, dtype=torch.float32) if self._weights is None else self._weights[labels]
         here = {name: batch[name].present.float() for name in names}
@@ -75,6 +75,20 @@ class Objective(nn.Module):
             loss = loss + _mean(output.auxiliary, self._team.total(weight.new_tensor(float(len(labels)))))
         found = torch.stack(scores) if scores else loss.new_zeros(0)
         return Terms(loss * self._team.size, self._team.total(found))
+
+    def _answered(self, batch: Batch) -> FusionOutput:
+        """The model's output in float32, whatever it was computed in."""
+        if self._settings.precision == "float32":
+            output: FusionOutput = self.model(batch)
+            return output
+        with torch.autocast(self._team.device.type, torch.bfloat16):
+            output = self.model(batch)
+        return FusionOutput(
+            output.logits.float(),
+            {name: each.float() for name, each in output.embeddings.items()},
+            {name: each.float() for name, each in output.unimodal_logits.items()},
+            auxiliary=None if output.auxiliary is None else output.auxiliary.float(),
+        )
 
     def _true_pairs(self, batch: Batch, labels: Tensor) -> Tensor:
         """(B,) 1 for rows that have both modalities and whose label says that they belong together."""

@@ -124,6 +124,7 @@ def fit_settings(config: TrainConfig, labels: tuple[str, ...], rows: Sequence[Ro
         sampling=config.data.sampling,
         augment=config.augment.settings(),
         contrast=contrast,
+        precision=training.precision,
     )
 
 

@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.models.base import FusionOutput, ModalityBatch
+from inference.models.base import Family, FusionOutput, ModalityBatch
+from inference.models.registry import families
 from inference.training.augment import augmented, cropped, without_words
 from inference.training.balance import coefficients, modulate, normalise
 from inference.training.batches import Batches, inverse_frequency
 from inference.training.data import LabelledExample
 from inference.training.fit import fit
-from inference.training.fit_settings import Augmentation, Balance, Contrast, FitSettings
+from inference.training.fit_settings import Augmentation, Balance, Contrast, FitSettings, Precision
 from inference.training.groups import parameter_groups
 from inference.training.objective import Objective, contrastive
 from inference.training.run import Run
 from inference.training.team import Team
-from tests.support.tiny_model import small_model, small_preprocessor
+from tests.support.tiny_model import small_model, small_of, small_preprocessor
 
 ALONE = Team(torch.device("cpu"))
 ENCODERS = {"image": "image_encoder.", "text": "text_encoder."}
@@ -253,6 +254,32 @@ def test_encoders_have_groups_at_their_own_rate() -> None:
             encoder = names[id(parameter)].startswith(tuple(ENCODERS.values()))
             assert group["factor"] == (0.1 if encoder else 1.0)
     assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+FAMILIES = [family for _, family in sorted(families().items()) if set(family.encoders) == {"image", "text"}]
+
+
+@pytest.mark.parametrize("family", [each for each in FAMILIES if not each.raw], ids=lambda family: family.name)
+def test_bfloat16_multiplies_in_half_precision_and_keeps_weights_and_loss_whole(family: Family) -> None:
+    model = small_of(family)
+    products: set[torch.dtype] = set()
+    model.image_projection.register_forward_hook(lambda _module, _given, product: products.add(product.dtype))
+    losses: dict[Precision, list[float]] = {}
+    for precision in PRECISIONS:
+        start = small_of(family).state_dict()
+        model.load_state_dict(start)
+        losses[precision] = losses_of(model, replace(SETTINGS, steps=2, precision=precision))
+        assert all(value.dtype == start[name].dtype for name, value in model.state_dict().items())
+        assert torch.bfloat16 in products or precision == "float32"
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def losses_of(model: nn.Module, settings: FitSettings) -> list[float]:
+    found: list[float] = []
+    fit(model, small_preprocessor(), examples(8), settings, progress=lambda _step, _steps, loss: found.append(loss))
+    return found
 
 
 def test_settings_that_need_encoders_are_refused_without() -> None:
