@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 
 from migrations.settings import DatabaseSettings
+from monitor.alerts.routes import Route
 from monitor.channels.base import Options, kinds
 from monitor.detectors.base import catalogue
+from monitor.route_settings import RouteSettings, routes
 from monitor.slo_settings import SloSettings, objectives
 
 Seconds = int
-Severity = Literal["page", "ticket"]
 
 
 class MonitorSettings(DatabaseSettings):
@@ -89,8 +89,11 @@ class MonitorSettings(DatabaseSettings):
         default_factory=lambda: {"log": {"channel": SecretStr("log")}},
         description="by name: its channel (log, webhook) and that channel's options",
     )
-    routes: dict[Severity, tuple[str, ...]] = Field(
-        default_factory=dict, description="receivers by severity; every receiver gets a severity that is not named"
+    routes: tuple[RouteSettings, ...] = Field(
+        default=(),
+        description="the first that matches says who is told, e.g. "
+        '[{"matchers": ["severity=page"], "receiver": "pager", "continue": true}, {"receiver": "log"}]; '
+        "every receiver of everything by default",
     )
     group_wait_seconds: float = Field(default=30, ge=0, le=3600, description="a message waits so long for its like")
     group_interval_seconds: float = Field(
@@ -131,10 +134,9 @@ class MonitorSettings(DatabaseSettings):
         return self.calibration_windows or min(2016, max(168, 7 * 86400 // window_seconds))
 
     @property
-    def routes_by_severity(self) -> Mapping[str, tuple[str, ...]]:
-        """The receivers of each severity, none of them empty."""
-        everyone = tuple(self.receivers)
-        return {"page": self.routes.get("page", everyone), "ticket": self.routes.get("ticket", everyone)}
+    def checked_routes(self) -> tuple[Route, ...]:
+        """The routes as the pipeline takes them."""
+        return routes(self.routes, self.receivers)
 
     def options_of(self, receiver: str) -> tuple[str, Options]:
         """A receiver's channel name and that channel's checked options."""
@@ -193,10 +195,5 @@ class MonitorSettings(DatabaseSettings):
             width = getattr(self, name)
             if width is not None and width % self.hop_seconds:
                 raise ValueError(f"{name} {width} must be a multiple of hop_seconds {self.hop_seconds}")
-        for severity, names in self.routes.items():
-            unknown = sorted(set(names) - set(self.receivers))
-            if unknown or not names:
-                raise ValueError(
-                    f"routes: {severity} needs receivers out of {sorted(self.receivers)}, not {list(names)}"
-                )
+        routes(self.routes, self.receivers)
         return self

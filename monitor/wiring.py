@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from migrations.connect import connect, unreachable
 from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
-from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
+from monitor.alerts.routes import chosen
+from monitor.alerts.rules import ALL, GRADUAL, GRADUAL_PAGE, UNWRITABLE
 from monitor.channels.base import Channel, kinds
 from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock
@@ -130,7 +131,7 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
             late=settings.late_windows * timedelta(seconds=settings.window_seconds),
         ),
         sequential=sequential(settings),
-        routes=settings.routes_by_severity,
+        routes=settings.checked_routes,
         links=Links(str(settings.dashboard_url), settings.runbook_url),
         timing=timing(settings),
         metrics=metrics,
@@ -150,7 +151,7 @@ def slos(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clo
         ),
         alerting=Alerting(
             settings.model,
-            routes=settings.routes_by_severity,
+            routes=settings.checked_routes,
             links=Links(str(settings.dashboard_url), settings.runbook_url),
             window=timedelta(seconds=settings.window_seconds),
             hop=timedelta(seconds=settings.hop_seconds),
@@ -193,10 +194,11 @@ def sequential(settings: MonitorSettings) -> Sequential:
 def lifeline(
     settings: MonitorSettings, engine: Engine, built: Mapping[str, Channel], metrics: Metrics, clock: Clock
 ) -> Lifeline:
-    """The page that needs no database, to the receivers of pages."""
+    """The page that needs no database, to whom routes send it."""
+    labels = {"alertname": UNWRITABLE, "severity": PAGE, "modality": ALL}
     return Lifeline(
         engine,
-        {receiver: built[receiver] for receiver in settings.routes_by_severity["page"]},
+        {receiver: built[receiver] for receiver in chosen(settings.checked_routes, labels)},
         model=settings.model,
         links=Links(str(settings.dashboard_url), settings.runbook_url),
         patience=timedelta(seconds=settings.database_page_seconds),

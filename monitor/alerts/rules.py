@@ -24,6 +24,8 @@ BURN_RATE: Mapping[str, str] = {PAGE: "burn_rate_page", TICKET: "burn_rate"}
 BURN_RATE_ALERTS: Mapping[str, str] = {PAGE: "ErrorBudgetBurnFast", TICKET: "ErrorBudgetBurnSlow"}
 # The detail of a drift that is not far enough for a window to decide: the sequential monitor has learnt to.
 LEFT_TO_GRADUAL = "left_to_sequential"
+# The alert that no rule makes: the monitor cannot keep any other.
+UNWRITABLE = "DatabaseWritesFail"
 # Alerts that show by labels that the model got worse: what a retrain answers.
 QUALITY_ALERTS = frozenset({"AccuracyDrop", "CalibrationDrift"})
 

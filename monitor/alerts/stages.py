@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from monitor.alerts.routes import Route, chosen
 from monitor.domain.alert import Alert, State
 from monitor.domain.silence import Silence
 
@@ -45,7 +46,7 @@ class Tracked:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What silences match."""
+        """What silences and routes match."""
         return {
             "alertname": self.alertname,
             "modality": self.modality,
@@ -74,14 +75,14 @@ class Context:
     """What stages look at.
 
     `alerts` are the model's open and lately resolved alerts; `told` the status of each notification already written,
-    by (alert, event, receiver), and `sent` when it was sent last; `routes` the receivers of each severity; `at` the
-    end of the window being judged and `now` the wall clock; `silences` those that hold now; a firing alert is told
+    by (alert, event, receiver), and `sent` when it was sent last; `routes` say who is told of what; `at` is the end of
+    the window being judged and `now` the wall clock; `silences` those that hold now; a firing alert is told
     again after `repeat`.
     """
 
     alerts: tuple[Tracked, ...]
     told: Mapping[tuple[int, str, str], str]
-    routes: Mapping[str, tuple[str, ...]]
+    routes: tuple[Route, ...]
     at: datetime
     window: timedelta
     now: datetime
@@ -183,11 +184,24 @@ def _still_counts(cause: Tracked, context: Context) -> bool:
 
 
 def route(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
-    """One notice for each receiver of the alert's severity."""
+    """One notice for each receiver that routes name; that it is over also to whom the firing was told.
+
+    Routes may have changed since, or the model's version, by which they may go.
+    """
+    told_to: dict[int, list[str]] = {}
+    for (alert_id, event, receiver), status in context.told.items():
+        if event == FIRING and (status in (DUE, SENT) or (alert_id, event, receiver) in context.sent):
+            told_to.setdefault(alert_id, []).append(receiver)
+
+    def reasons(notice: Notice) -> dict[str, str]:
+        found = {to: f"routed: {route}" for to, route in chosen(context.routes, notice.tracked.labels).items()}
+        heard = told_to.get(notice.tracked.alert_id, ()) if notice.event == RESOLVED else ()
+        return dict.fromkeys(heard, "routed: the firing was told") | found
+
     return tuple(
-        replace(notice, receiver=receiver, reason=f"routed: severity {notice.tracked.severity}")
+        replace(notice, receiver=receiver, reason=reason)
         for notice in notices
-        for receiver in context.routes[notice.tracked.severity]
+        for receiver, reason in reasons(notice).items()
     )
 
 

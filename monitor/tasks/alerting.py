@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from monitor.alerts import flaps, pipeline
 from monitor.alerts.grouping import Group, Timing, due_at, group_key
 from monitor.alerts.message import Links, annotate, message
+from monitor.alerts.routes import Route
 from monitor.alerts.rules import RULES, Rule, labels, series
 from monitor.alerts.stages import DUE, SUPPRESSED, Context, Notice, Tracked, flapping, inhibitor, silencer
 from monitor.domain.alert import Event, Signal, State, step
@@ -47,7 +48,7 @@ class Alerting:
         self,
         model: str,
         *,
-        routes: Mapping[str, tuple[str, ...]],
+        routes: tuple[Route, ...],
         links: Links,
         window: timedelta,
         hop: timedelta,

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
+from monitor.alerts.routes import Route
 from monitor.alerts.rules import ALL, BASELINE, SILENCE
 from monitor.domain.clock import Clock
 from monitor.domain.finding import Finding
@@ -44,7 +45,7 @@ class Detect:
         options: Mapping[str, Mapping[str, Any]],
         windows: Windows,
         sequential: Sequential,
-        routes: Mapping[str, tuple[str, ...]],
+        routes: tuple[Route, ...],
         links: Links,
         timing: Timing,
         metrics: Metrics,

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from migrations.connect import unreachable
 from monitor.alerts.message import Links, direct
+from monitor.alerts.rules import UNWRITABLE
 from monitor.alerts.stages import FIRING, RESOLVED, SENT
 from monitor.channels.base import Channel, Delivery, Outcome
 from monitor.domain.clock import Clock
@@ -26,7 +27,7 @@ from monitor.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
 
-ALERTNAME = "DatabaseWritesFail"
+ALERTNAME = UNWRITABLE
 RUNBOOK = "database-writes-fail"
 
 

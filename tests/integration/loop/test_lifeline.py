@@ -172,7 +172,7 @@ def test_the_monitor_has_it_for_the_receivers_of_pages(database: str) -> None:
     given = settings(
         database,
         receivers={"pager": {"channel": "log"}, "tickets": {"channel": "log"}},
-        routes={"page": ["pager"], "ticket": ["tickets"]},
+        routes=[{"matchers": ["severity=page"], "receiver": "pager"}, {"receiver": "tickets"}],
     )
     monitor = wiring.Monitor(given)
     assert set(monitor.lifeline._channels) == {"pager"}

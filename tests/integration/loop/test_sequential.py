@@ -68,9 +68,7 @@ class Service:
     def __init__(self, stage: Stage, model: str = "fusion") -> None:
         self.engine = stage.engine
         self.model = model
-        self.alerting = Alerting(
-            model, routes={"ticket": (), "page": ()}, links=Links("", ""), window=HOUR, hop=HOUR, timing=Timing()
-        )
+        self.alerting = Alerting(model, routes=(), links=Links("", ""), window=HOUR, hop=HOUR, timing=Timing())
 
     def window(self, hour: int, values: Sequence[float], version: str = "v1", baseline: int = 1) -> list[Finding]:
         end = START + hour * HOUR

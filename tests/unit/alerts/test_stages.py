@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.alerts import pipeline
+from monitor.alerts.routes import Route, parse
 from monitor.alerts.stages import (
     DUE,
     FAILED,
@@ -25,7 +26,7 @@ from monitor.domain.alert import Alert, State
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 HOP, WINDOW = timedelta(minutes=5), timedelta(hours=1)
-ROUTES = {"page": ("pager", "log"), "ticket": ("log",)}
+ROUTES = (Route("pager", (parse("severity=page"),), on=True), Route("log"))
 
 
 def tracked(
@@ -58,10 +59,10 @@ def rows(notices: tuple[Notice, ...]) -> list[tuple[int, str, str, str | None]]:
     return [(one.tracked.alert_id, one.event, one.receiver, one.suppressed) for one in notices]
 
 
-def test_severity_decides_the_receivers() -> None:
+def test_routes_decide_the_receivers() -> None:
     page = tracked(1, "ModalityUnavailable", severity="page")
     assert rows(pipeline.run(context(page), ())) == [(1, FIRING, "pager", None), (1, FIRING, "log", None)]
-    assert pipeline.run(context(page), ())[0].reason == "routed: severity page"
+    assert pipeline.run(context(page), ())[0].reason == 'routed: severity="page"'
 
 
 def test_pending_alerts_are_told_to_nobody() -> None:
@@ -142,6 +143,13 @@ def test_a_resolve_is_told_only_to_whom_the_firing_was(firing: str, expected: st
     over = tracked(1, "PairingDrift", "fused", State.RESOLVED, resolved_at=T0)
     notices = pipeline.run(context(over, told={(1, FIRING, "log"): firing}), {1})
     assert rows(notices) == [(1, RESOLVED, "log", expected)]
+
+
+def test_that_it_is_over_is_told_to_who_heard_of_it_though_routes_have_changed_since() -> None:
+    over = tracked(1, "PairingDrift", "fused", State.RESOLVED, resolved_at=T0)
+    told = {(1, FIRING, "pager"): SENT, (1, FIRING, "gone"): SUPPRESSED}
+    notices = pipeline.run(context(over, told=told), {1})
+    assert rows(notices) == [(1, RESOLVED, "pager", None), (1, RESOLVED, "log", "firing_not_told")]
 
 
 def test_an_alert_resolved_earlier_is_not_offered_again() -> None:

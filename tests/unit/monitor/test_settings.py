@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from migrations.settings import SettingsError
+from monitor.alerts.routes import Matcher, Route
 from monitor.settings import MonitorSettings
 
 URL = "postgresql+psycopg2://monitor:hunter2hunter2@db/fusionwatch"
@@ -23,7 +24,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
 def test_only_the_database_must_be_named(environment: pytest.MonkeyPatch) -> None:
     settings = MonitorSettings.from_environment()
     assert (settings.hop_seconds, settings.window_seconds, settings.availability_window) == (300, 3600, 300)
-    assert settings.routes_by_severity == {"page": ("log",), "ticket": ("log",)}
+    assert settings.checked_routes == (Route("log", on=True),)
     environment.delenv("FUSIONWATCH_DATABASE_URL")
     with pytest.raises(SettingsError, match="FUSIONWATCH_DATABASE_URL is not set"):
         MonitorSettings.from_environment()
@@ -39,9 +40,13 @@ def test_only_the_database_must_be_named(environment: pytest.MonkeyPatch) -> Non
         ("DETECTORS", '["embeding_mmd"]', "embedding_mmd"),
         ("DETECTOR_OPTIONS", '{"embedding_mmd": {"alfa": 1}}', "alfa"),
         ("DETECTOR_OPTIONS", '{"nothing": {}}', "unknown detector 'nothing'"),
-        ("ROUTES", '{"page": ["pager"]}', "page needs receivers out of"),
-        ("ROUTES", '{"page": []}', "page needs receivers out of"),
-        ("ROUTES", '{"warning": ["log"]}', "'page' or 'ticket'"),
+        ("ROUTES", '[{"receiver": "pager"}]', "there is no receiver 'pager'; there are ['log']"),
+        ("ROUTES", '[{"receiver": "log", "matchers": ["severity"]}]', "'severity' is no matcher"),
+        ("ROUTES", '[{"receiver": "log", "match": []}]', "FUSIONWATCH_ROUTES__0__MATCH"),
+        ("ROUTES", '[{"receiver": "log", "matchers": ["modality=~("]}]', "'(' is no regular expression"),
+        ("ROUTES", '[{"receiver": "log", "matchers": ["camera=1"]}]', "camera cannot be matched; alertname"),
+        ("ROUTES", '[{"receiver": "log"}, {"receiver": "log"}]', "route 2 (everything) is unreachable"),
+        ("ROUTES", '[{"receiver": "log", "matchers": ["severity=page"]}]', "nobody is told of some alerts"),
         ("RECEIVERS", '{"a": {"channel": "fax"}}', "one of ['log', 'webhook']"),
         ("RECEIVERS", '{"a": {}}', "needs a channel"),
         ("RECEIVERS", '{"a": {"channel": "webhook"}}', "url: Field required; secret: Field required"),
@@ -62,11 +67,11 @@ def test_receivers_come_key_by_key_from_the_environment(environment: pytest.Monk
     given: dict[str, Any] = {"CHANNEL": "webhook", "URL": "https://pager.test/x", "SECRET": "a long shared secret"}
     for key, value in given.items():
         environment.setenv(f"FUSIONWATCH_RECEIVERS__PAGER__{key}", value)
-    environment.setenv("FUSIONWATCH_ROUTES", '{"ticket": ["pager"]}')
+    environment.setenv("FUSIONWATCH_ROUTES", '[{"receiver": "pager", "matchers": ["severity=~page|ticket"]}]')
     settings = MonitorSettings.from_environment()
     name, options = settings.options_of("pager")
     assert (name, options.model_dump(mode="json")["url"]) == ("webhook", "https://pager.test/x")
-    assert settings.routes_by_severity == {"page": ("pager",), "ticket": ("pager",)}
+    assert settings.checked_routes == (Route("pager", (Matcher("severity", "=~", "page|ticket"),)),)
 
 
 def test_a_short_secret_is_refused_and_not_shown(environment: pytest.MonkeyPatch) -> None:
