@@ -71,6 +71,18 @@ class MonitorSettings(DatabaseSettings):
         default="fusion.labels", min_length=1, description="labels' topic: what is refused of it is no failed request"
     )
 
+    retrain_drift_windows: int = Field(
+        default=3, ge=1, le=100, description="windows in a row that must drift before a retrain"
+    )
+    retrain_estimated_drop: float = Field(
+        default=0.05, gt=0, lt=1, description="drop of the accuracy estimated without labels that stands for a drop"
+    )
+    retrain_approval_seconds: Seconds = Field(
+        default=7 * 86400, ge=60, le=90 * 86400, description="how long a person's approval holds"
+    )
+    retrain_budget_minutes: float = Field(
+        default=600, gt=0, description="computing time of jobs in seven days, from which on none is started"
+    )
     retrain_min_labels: int = Field(default=500, ge=1, description="new labels that a retrain takes")
     retrain_min_labels_per_class: int = Field(default=50, ge=1, description="of each class")
     retrain_cooldown_seconds: Seconds = Field(default=86400, ge=0, description="from one job's start to the next's")

@@ -17,7 +17,8 @@ from monitor.channels.base import Channel, kinds
 from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.gate import GateLimits
-from monitor.domain.job import PolicyLimits
+from monitor.domain.job import JobLimits
+from monitor.domain.policy import PolicyLimits
 from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
 from monitor.domain.slo import Evidence
@@ -32,7 +33,8 @@ from monitor.tasks.leader import Leadership
 from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.notify import Notify, RetryPolicy
-from monitor.tasks.retrain import JobLimits, Retrain
+from monitor.tasks.policy import Policy
+from monitor.tasks.retrain import Retrain
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
 from monitor.tasks.silences import Silences
@@ -207,16 +209,41 @@ def lifeline(
     )
 
 
+def job_limits(settings: MonitorSettings) -> JobLimits:
+    """What a job may take."""
+    return JobLimits(
+        deadline=timedelta(seconds=settings.retrain_deadline_seconds),
+        max_attempts=settings.retrain_max_attempts,
+        max_rows=settings.retrain_max_rows,
+    )
+
+
+def policy(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Policy:
+    """What decides on retraining."""
+    return Policy(
+        engine,
+        settings.model,
+        limits=PolicyLimits(
+            min_labels=settings.retrain_min_labels,
+            min_labels_per_class=settings.retrain_min_labels_per_class,
+            cooldown=timedelta(seconds=settings.retrain_cooldown_seconds),
+            drift_windows=settings.retrain_drift_windows,
+            estimated_drop=settings.retrain_estimated_drop,
+            budget=timedelta(minutes=settings.retrain_budget_minutes),
+        ),
+        job=job_limits(settings),
+        approval_lasts=timedelta(seconds=settings.retrain_approval_seconds),
+        metrics=metrics,
+        clock=clock,
+    )
+
+
 def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Retrain:
     """The retrain task."""
     return Retrain(
         engine,
         settings.model,
-        PolicyLimits(
-            min_labels=settings.retrain_min_labels,
-            min_labels_per_class=settings.retrain_min_labels_per_class,
-            cooldown=timedelta(seconds=settings.retrain_cooldown_seconds),
-        ),
+        policy(settings, engine, metrics, clock),
         GateLimits(
             min_rows=settings.gate_min_rows,
             alpha=settings.gate_alpha,
@@ -224,11 +251,7 @@ def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: 
             max_pattern_drop=settings.gate_max_pattern_drop,
             min_pattern_rows=settings.gate_min_pattern_rows,
         ),
-        JobLimits(
-            deadline=timedelta(seconds=settings.retrain_deadline_seconds),
-            max_attempts=settings.retrain_max_attempts,
-            max_rows=settings.retrain_max_rows,
-        ),
+        job_limits(settings),
         metrics,
         clock,
     )

@@ -222,16 +222,26 @@ notifications = Table(
     one_of("status", "due", "sent", "failed", "suppressed"),
 )
 
-# Every decision, "no" too, with its reasons.
+# Every decision, "no" too, with its reasons. A "no" for the same reasons moves `confirmed_at` instead of adding a row.
 retrain_decisions = Table(
     "retrain_decisions",
     metadata,
     _id("decision_id"),
     Column("model", Text, nullable=False),
+    Column("model_version", Text, comment="the champion it was about"),
     Column("retrain", Boolean, nullable=False),
     Column("reasons", JSONB, nullable=False),
+    Column(
+        "evidence",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="ids of the findings and alerts it rests on",
+    ),
     Column("job_id", BigInteger),
     created_at("decided_at"),
+    Column("confirmed_at", TIMESTAMP, comment="when it was last decided so, with the reasons' words of then"),
+    Index("ix_retrain_decisions_job", "job_id", postgresql_where=text("job_id IS NOT NULL")),
 )
 
 jobs = Table(

@@ -154,17 +154,18 @@ def _values(alert: Alert) -> dict[str, Any]:
     return {name: getattr(alert, name) for name in _MOVING} | {"state": str(alert.state)}
 
 
-def firing(connection: Connection, model: str, model_version: str) -> set[str]:
-    """The names of alerts that fire now and whose newest breach was of that version."""
-    return set(
-        connection.scalars(
-            select(alerts.c.alertname).where(
-                alerts.c.state == str(State.FIRING),
-                alerts.c.labels["model"].astext == model,
-                alerts.c.annotations["model_version"].astext == model_version,
-            )
+def firing(connection: Connection, model: str, model_version: str) -> dict[int, str]:
+    """The names, by id, of alerts that fire now and whose newest breach was of that version."""
+    rows = connection.execute(
+        select(alerts.c.alert_id, alerts.c.alertname)
+        .where(
+            alerts.c.state == str(State.FIRING),
+            alerts.c.labels["model"].astext == model,
+            alerts.c.annotations["model_version"].astext == model_version,
         )
+        .order_by(alerts.c.alert_id)
     )
+    return {row.alert_id: row.alertname for row in rows}
 
 
 def firing_counts(connection: Connection, model: str) -> dict[tuple[str, str], int]:

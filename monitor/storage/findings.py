@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, Row, func, insert, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import findings
@@ -150,3 +150,59 @@ def typical_rows(connection: Connection, model: str, detector: str, model_versio
     query = select(func.count(), func.percentile_disc(0.5).within_group(newest.c.rows)).select_from(newest)
     count, median = connection.execute(query).one()
     return int(median) if count >= LEAST_TYPICAL else None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A finding with its id."""
+
+    finding_id: int
+    finding: Finding
+
+
+def newest_windows(
+    connection: Connection, model: str, model_version: str, detector: str, count: int
+) -> list[list[Kept]]:
+    """The findings of the newest windows that ended together, the oldest window first, each in its newest revision.
+
+    Windows are those that `detector` judged, which must be one that judges every window; what was said of other
+    versions is left out.
+    """
+    ends = connection.scalars(
+        select(findings.c.window_end)
+        .distinct()
+        .where(findings.c.model == model, findings.c.detector == detector)
+        .order_by(findings.c.window_end.desc())
+        .limit(count)
+    ).all()
+    by_end: dict[datetime, list[Kept]] = {end: [] for end in reversed(ends)}
+    rows = connection.execute(
+        select(findings)
+        .ext(distinct_on(findings.c.window_end, findings.c.detector, findings.c.modality))
+        .where(findings.c.model == model, findings.c.model_version == model_version, findings.c.window_end.in_(by_end))
+        .order_by(findings.c.window_end, findings.c.detector, findings.c.modality, findings.c.revision.desc())
+    )
+    for row in rows:
+        by_end[row.window_end].append(Kept(row.finding_id, _finding(row)))
+    return list(by_end.values())
+
+
+def _finding(row: Row[Any]) -> Finding:
+    known = row.interval_low is not None and row.interval_high is not None
+    return Finding(
+        detector=row.detector,
+        modality=row.modality,
+        window=Window(row.window_start, row.window_end),
+        verdict=Verdict(row.verdict),
+        value=row.value,
+        p_value=row.p_value,
+        effect=row.effect,
+        interval=(row.interval_low, row.interval_high) if known else None,
+        threshold=row.threshold,
+        n_reference=row.n_reference,
+        n_current=row.n_current,
+        baseline_id=row.baseline_id,
+        model_version=row.model_version,
+        explanation=row.explanation,
+        details=row.details,
+    )

@@ -1,17 +1,17 @@
-"""Retrain jobs and decisions. The database carries the rule of one active job per model."""
+"""Retrain jobs. The database carries the rule of one active job per model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from migrations.schema.monitoring import jobs, retrain_decisions
-from monitor.domain.job import ACTIVE, Decision, JobState, may_become
+from migrations.schema.monitoring import jobs
+from monitor.domain.job import ACTIVE, JobState, may_become
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +93,6 @@ def move(connection: Connection, job: Job, state: JobState, **values: Any) -> bo
         .values(state=str(state), **values)
     )
     return moved.rowcount == 1
-
-
-def record_decision(
-    connection: Connection, model: str, decision: Decision, *, job_id: int | None, now: datetime
-) -> bool:
-    """Add the decision where its answer or the conditions met differ from the last one's; whether it was added."""
-    last = connection.execute(
-        select(retrain_decisions.c.retrain, retrain_decisions.c.reasons)
-        .where(retrain_decisions.c.model == model)
-        .order_by(retrain_decisions.c.decision_id.desc())
-        .limit(1)
-    ).first()
-    reasons = [asdict(condition) for condition in decision.conditions]
-    if job_id is None and last is not None and (last.retrain, _met(last.reasons)) == (decision.retrain, _met(reasons)):
-        return False
-    connection.execute(
-        insert(retrain_decisions).values(
-            model=model, retrain=decision.retrain, reasons=reasons, job_id=job_id, decided_at=now
-        )
-    )
-    return True
-
-
-def _met(reasons: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
-    return {reason["name"]: reason["met"] for reason in reasons}
 
 
 def last_created_at(connection: Connection, model: str) -> datetime | None:

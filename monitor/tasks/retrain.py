@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import asdict
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from monitor.alerts.rules import QUALITY_ALERTS
 from monitor.domain.clock import Clock
 from monitor.domain.gate import GateLimits, ResultError, TrainingResult, judge, parse_result
-from monitor.domain.job import Condition, Decision, JobState, PolicyLimits, Situation, decide
-from monitor.errors import ActiveJobError, NoChampionError, ServedElsewhereError
-from monitor.storage import alerts, jobs, labels, models
+from monitor.domain.job import Condition, Decision, JobLimits, JobState
+from monitor.storage import jobs, models
 from monitor.storage.jobs import Job
+from monitor.tasks.policy import Policy
 from monitor.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
 
 ACTOR = "monitor"
-
-
-@dataclass(frozen=True, slots=True)
-class JobLimits:
-    """How long a job may take in all, how often a trainer may start it, and on how many labelled rows it trains."""
-
-    deadline: timedelta
-    max_attempts: int
-    max_rows: int
 
 
 class Retrain:
@@ -40,7 +28,7 @@ class Retrain:
         self,
         engine: Engine,
         model: str,
-        policy: PolicyLimits,
+        policy: Policy,
         gate: GateLimits,
         limits: JobLimits,
         metrics: Metrics,
@@ -55,34 +43,15 @@ class Retrain:
         self._clock = clock
 
     def run(self) -> None:
-        """Recover, judge, decide. Does nothing while the model has no champion."""
-        for one in (self._recover, self._gate, self._decide):
+        """Recover, judge, decide."""
+        for one in (self._recover, self._gate):
             with self._engine.begin() as connection:
-                try:
-                    one(connection, self._clock.now())
-                except NoChampionError as error:
-                    _log.info("%s", error)
-                    return
+                one(connection, self._clock.now())
+        self._policy.run()
 
     def request(self, reason: str, actor: str) -> int:
-        """Queue a job because a person asks for it. Raises ActiveJobError, NoChampionError, ServedElsewhereError."""
-        now = self._clock.now()
-        with self._engine.begin() as connection:
-            if not models.champion(connection, self._model).trained_here:
-                raise ServedElsewhereError(f"model {self._model!r} is served elsewhere, and trained there")
-            decision = Decision(True, (Condition("manual", True, f"{actor} asked for it: {reason}"),))
-            job_id = self._queue(connection, decision, now)
-            if job_id is None:
-                raise ActiveJobError(f"model {self._model!r} has an active job already")
-            models.audit(
-                connection,
-                actor=actor,
-                action="retrain_requested",
-                subject=f"job {job_id}",
-                details={"reason": reason},
-                now=now,
-            )
-        return job_id
+        """Queue a job because a person asks for it; raises as `Policy.request` does."""
+        return self._policy.request(reason, actor)
 
     def _recover(self, connection: Connection, now: datetime) -> None:
         job = jobs.active(connection, self._model, lock=True)
@@ -139,50 +108,3 @@ class Retrain:
         else:
             found = Condition("champion", False, f"the champion is no longer {champion}, which was measured")
         return Decision(found.met, (*verdict.conditions, found))
-
-    def _decide(self, connection: Connection, now: datetime) -> None:
-        decision = decide(self._situation(connection, now), self._policy)
-        if decision.retrain:
-            self._queue(connection, decision, now)
-        else:
-            jobs.record_decision(connection, self._model, decision, job_id=None, now=now)
-
-    def _situation(self, connection: Connection, now: datetime) -> Situation:
-        champion = models.champion(connection, self._model)
-        last = jobs.last_created_at(connection, self._model)
-        active = jobs.active(connection, self._model)
-        # An alert about a version that no longer answers is no reason to replace the one that does.
-        firing = alerts.firing(connection, self._model, champion.version)
-        quality = tuple(sorted(name for name in firing if name in QUALITY_ALERTS))
-        since = last or champion.created_at
-        return Situation(
-            now=now,
-            quality_alerts=quality,
-            drift_alerts=tuple(sorted(firing - set(quality))),
-            new_labels=labels.count_by_class(connection, champion.version, champion.class_names, since),
-            last_job_at=last,
-            active_job=None if active is None else active.job_id,
-            trained_here=champion.trained_here,
-        )
-
-    def _queue(self, connection: Connection, decision: Decision, now: datetime) -> int | None:
-        job_id = jobs.queue(
-            connection,
-            self._model,
-            self._spec(connection, decision, now),
-            now=now,
-            deadline=now + self._limits.deadline,
-        )
-        if job_id is not None:
-            jobs.record_decision(connection, self._model, decision, job_id=job_id, now=now)
-            self._metrics.retrain_jobs.labels("queued").inc()
-            _log.info("job %d is queued", job_id)
-        return job_id
-
-    def _spec(self, connection: Connection, decision: Decision, now: datetime) -> Mapping[str, Any]:
-        return {
-            "base_version": models.champion(connection, self._model).version,
-            "labels_until": now.isoformat(),
-            "max_rows": self._limits.max_rows,
-            "reasons": [condition.text for condition in decision.conditions],
-        }

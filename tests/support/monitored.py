@@ -238,6 +238,28 @@ class Stage:
                 ],
             )
 
+    def drift(self, version: str = "v1", windows: int = 3) -> None:
+        """What the monitor found of the newest windows: the image embeddings drift in each of them."""
+        with self.engine.begin() as connection:
+            for number in range(windows):
+                end = self.clock.now() - timedelta(seconds=HOP * (windows - 1 - number))
+                for detector, modality, verdict in (("baseline", "all", "ok"), ("embedding_mmd", "image", "drift")):
+                    connection.execute(
+                        insert(findings).values(
+                            model="fusion",
+                            model_version=version,
+                            detector=detector,
+                            modality=modality,
+                            window_start=end - timedelta(seconds=WINDOW),
+                            window_end=end,
+                            verdict=verdict,
+                            n_reference=1600,
+                            n_current=1000,
+                            explanation="",
+                            details={},
+                        )
+                    )
+
     def alerts(self) -> Sequence[Row[Any]]:
         """Every alert, oldest first."""
         with self.engine.connect() as connection:

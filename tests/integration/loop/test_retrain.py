@@ -16,7 +16,7 @@ from monitor.errors import ActiveJobError, ServedElsewhereError
 from monitor.storage import models
 from monitor.tasks.retrain import Retrain
 from monitor.telemetry import Metrics
-from tests.support.monitored import Stage, settings
+from tests.support.monitored import HOP, Stage, settings
 
 PATTERNS = {"fused": {"accuracy": 0.9, "n": 150}, "text": {"accuracy": 0.45, "n": 50}}
 RESULT: dict[str, Any] = {
@@ -38,8 +38,9 @@ def build(stage: Stage, database: str) -> Retrain:
 
 
 def drop_in_accuracy(stage: Stage, version: str = "v1") -> None:
-    """The alert that labels raise, and labels enough to train on."""
+    """Lasting drift, the alert that labels raise, and labels enough to train on."""
     now = stage.clock.now()
+    stage.drift(version)
     with stage.engine.begin() as connection:
         connection.execute(
             insert(alerts).values(
@@ -95,13 +96,60 @@ def test_a_drop_by_labels_queues_one_job_with_its_reasons(stage: Stage, retrain:
 
 
 def test_no_is_recorded_once_with_its_reasons(stage: Stage, retrain: Retrain) -> None:
-    for _ in range(5):
+    for _ in range(3):
         retrain.run()
     assert stage.scalar("SELECT count(*) FROM retrain_decisions") == 1
+    stage.label(5, right=0.9)
+    stage.clock.advance(HOP)
+    retrain.run()
+    assert stage.scalar("SELECT count(*) FROM retrain_decisions") == 1, "the same conditions are met"
+    with stage.engine.connect() as connection:
+        kept = connection.execute(text("SELECT * FROM retrain_decisions")).one()
+    assert kept.confirmed_at - kept.decided_at == timedelta(seconds=HOP), "but with newer words"
+    assert "5 new labels, 100 needed" in [reason["text"] for reason in kept.reasons]
     stage.label(200, right=0.9)
     retrain.run()
     assert stage.scalar("SELECT count(*) FROM retrain_decisions") == 2
     assert job(stage) is None
+
+
+def test_a_persons_approval_stands_for_a_drop_once(stage: Stage, retrain: Retrain, database: str) -> None:
+    policy = wiring.policy(settings(database), stage.engine, Metrics(), stage.clock)
+    stage.drift()
+    stage.label(200, right=0.9)
+    retrain.run()
+    assert job(stage) is None
+    policy.approve("the new camera is there to stay", "kim")
+    stage.clock.advance(7 * 86400)
+    retrain.run()
+    assert job(stage) is None, "it has expired"
+    policy.approve("it is still there", "kim")
+    retrain.run()
+    queued = job(stage)
+    assert any("kim approved it" in reason for reason in queued.spec["reasons"])
+    assert stage.scalar("SELECT job_id FROM retrain_approvals WHERE reason LIKE 'it is%'") == queued.job_id
+    assert [action for action, _ in audited(stage)] == ["retrain_approved", "retrain_approved"]
+    with stage.engine.connect() as connection:
+        decided = connection.execute(text("SELECT * FROM retrain_decisions WHERE retrain")).one()
+        newest = connection.execute(text("SELECT * FROM findings WHERE verdict = 'drift' ORDER BY window_end DESC"))
+        assert decided.evidence["findings"] == [newest.first().finding_id]  # type: ignore[union-attr]
+    assert (decided.model_version, decided.job_id) == ("v1", queued.job_id)
+
+
+def test_jobs_that_used_the_weeks_budget_up_keep_the_next_away(stage: Stage, retrain: Retrain) -> None:
+    stage.clock.advance(-3 * 86400)
+    retrain.request("try", "kim")
+    trainer(stage, state="failed", started_at=stage.clock.now(), finished_at=stage.clock.now() + timedelta(hours=11))
+    stage.clock.advance(3 * 86400)
+    drop_in_accuracy(stage)
+    retrain.run()
+    reasons = stage.scalar("SELECT reasons FROM retrain_decisions WHERE NOT retrain")
+    assert [each["text"] for each in reasons if not each["met"]] == [
+        "660 of 600 minutes of computing used in seven days"
+    ]
+    trainer(stage, result={"training": {"seconds": 60.0}})
+    retrain.run()
+    assert stage.scalar("SELECT count(*) FROM jobs") == 2, "where a result says how long it took, that counts"
 
 
 def test_an_alert_about_a_version_that_no_longer_answers_is_no_reason(stage: Stage, retrain: Retrain) -> None:
@@ -251,7 +299,7 @@ def test_a_model_that_is_served_elsewhere_is_not_trained_here(stage: Stage, retr
     assert stage.scalar("SELECT count(*) FROM jobs") == 0
     assert stage.scalar("SELECT count(*) FROM retrain_decisions") == 1
     reasons = stage.scalar("SELECT reasons FROM retrain_decisions WHERE NOT retrain")
-    unmet = [each["text"] for each in reasons if not each["met"] and each["name"] != "drift"]
+    unmet = [each["text"] for each in reasons if not each["met"]]
     assert unmet == ["no: this model is served elsewhere, and trained there"]
     with pytest.raises(ServedElsewhereError):
         retrain.request("please", actor="alice")

@@ -1,11 +1,9 @@
-"""When a retrain is started, and when what it trained may answer."""
+"""A job's states, and when what it trained may answer."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,18 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.domain.gate import GateLimits, ResultError, judge, parse_result
-from monitor.domain.job import ACTIVE, Decision, JobState, PolicyLimits, Situation, decide, may_become
+from monitor.domain.job import ACTIVE, Decision, JobState, may_become
 
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
-LIMITS = PolicyLimits(min_labels=100, min_labels_per_class=20, cooldown=timedelta(hours=24))
-READY = Situation(
-    now=NOW,
-    quality_alerts=("AccuracyDrop",),
-    drift_alerts=("EmbeddingDrift",),
-    new_labels={"a": 60, "b": 40},
-    last_job_at=NOW - timedelta(days=2),
-    active_job=None,
-)
 GATE = GateLimits(min_rows=100, alpha=0.05, max_ece=0.05, max_pattern_drop=0.1, min_pattern_rows=30)
 RESULT: dict[str, Any] = {
     "candidate": {
@@ -47,45 +35,6 @@ RESULT: dict[str, Any] = {
 
 def unmet(decision: Decision) -> set[str]:
     return {condition.name for condition in decision.conditions if not condition.met}
-
-
-def test_a_drop_with_enough_new_labels_is_retrained() -> None:
-    decision = decide(READY, LIMITS)
-    assert decision.retrain
-    assert unmet(decision) == set()
-
-
-@pytest.mark.parametrize(
-    ("change", "missing", "words"),
-    [
-        ({"quality_alerts": ()}, "quality_drop", "no drop"),
-        ({"new_labels": {"a": 30, "b": 30}}, "labels_total", "60 new labels, 100 needed"),
-        ({"new_labels": {"a": 95, "b": 5}}, "labels_per_class", "b: 5"),
-        ({"last_job_at": NOW - timedelta(hours=23)}, "cooldown", "is not over"),
-        ({"active_job": 7}, "no_active_job", "job 7 is active"),
-    ],
-)
-def test_each_condition_alone_stops_a_retrain_and_says_so(change: dict[str, Any], missing: str, words: str) -> None:
-    decision = decide(replace(READY, **change), LIMITS)
-    assert not decision.retrain
-    assert unmet(decision) == {missing}
-    assert words in next(condition.text for condition in decision.conditions if condition.name == missing)
-
-
-def test_a_drop_without_drift_is_retrained_since_a_changed_concept_shows_in_labels_only() -> None:
-    decision = decide(replace(READY, drift_alerts=()), LIMITS)
-    assert decision.retrain
-    assert unmet(decision) == {"drift"}
-
-
-def test_a_class_without_any_label_stops_a_retrain() -> None:
-    assert not decide(replace(READY, new_labels={"a": 100, "b": 100, "c": 0}), LIMITS).retrain
-    assert not decide(replace(READY, new_labels={}), LIMITS).retrain
-
-
-def test_the_cooldown_ends_to_the_second() -> None:
-    assert decide(replace(READY, last_job_at=NOW - LIMITS.cooldown), LIMITS).retrain
-    assert not decide(replace(READY, last_job_at=NOW - LIMITS.cooldown + timedelta(seconds=1)), LIMITS).retrain
 
 
 @given(st.lists(st.sampled_from(list(JobState)), min_size=2, max_size=8))
