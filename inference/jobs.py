@@ -1,7 +1,8 @@
 """The trainer's end of the jobs table: claim a job, keep its lease, tell its progress, hand in its result.
 
-A job belongs to the trainer named in `claimed_by` until `lease_until`; every write checks that it still does, so a
-trainer that was suspended and comes back cannot overwrite what its successor did.
+A job belongs to the trainer named in `claimed_by` until `lease_until`. Every write checks that it still does, by the
+trainer's name and by the attempt's number, which is the fencing token: a trainer that was suspended and comes back
+cannot overwrite what its successor did, not even where both go by the same name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from inference.errors import InferenceError
 from migrations.schema.monitoring import jobs
@@ -28,27 +29,27 @@ class LeaseLostError(InferenceError):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A job that this trainer holds."""
+    """A job that `trainer` holds."""
 
     job_id: int
     model: str
     spec: Mapping[str, Any]
     attempt: int
     deadline: datetime
+    trainer: str
 
 
-def claim(connection: Connection, model: str, trainer: str, now: datetime) -> ClaimedJob | None:
-    """Take the model's oldest waiting job; None where there is none.
+def claim(
+    connection: Connection, model: str, trainer: str, now: datetime, job_id: int | None = None
+) -> ClaimedJob | None:
+    """Take the model's oldest waiting job, or the one named; None where there is none that waits.
 
     Jobs whose lease lapsed are put back into the queue, or failed, by the monitor.
     """
-    row = connection.execute(
-        select(jobs)
-        .where(jobs.c.model == model, jobs.c.state == "queued", jobs.c.deadline > now)
-        .order_by(jobs.c.job_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    ).first()
+    waiting = select(jobs).where(jobs.c.model == model, jobs.c.state == "queued", jobs.c.deadline > now)
+    if job_id is not None:
+        waiting = waiting.where(jobs.c.job_id == job_id)
+    row = connection.execute(waiting.order_by(jobs.c.job_id).limit(1).with_for_update(skip_locked=True)).first()
     if row is None:
         return None
     connection.execute(
@@ -63,33 +64,45 @@ def claim(connection: Connection, model: str, trainer: str, now: datetime) -> Cl
             error=None,
         )
     )
-    return ClaimedJob(row.job_id, row.model, row.spec, row.attempts + 1, row.deadline)
+    return ClaimedJob(row.job_id, row.model, row.spec, row.attempts + 1, row.deadline, trainer)
 
 
-def heartbeat(
-    connection: Connection, job: ClaimedJob, trainer: str, now: datetime, progress: Mapping[str, Any]
-) -> None:
+def heartbeat(connection: Connection, job: ClaimedJob, now: datetime, progress: Mapping[str, Any]) -> None:
     """Prolong the lease and store the progress. Raises LeaseLostError where the job is no longer this trainer's."""
     if now >= job.deadline:
         raise LeaseLostError(f"job {job.job_id} passed its deadline {job.deadline.isoformat()}")
-    _write(connection, job, trainer, lease_until=now + LEASE, progress=dict(progress))
+    _write(connection, job, lease_until=now + LEASE, progress=dict(progress))
 
 
-def hand_in(connection: Connection, job: ClaimedJob, trainer: str, result: Mapping[str, Any]) -> None:
+def hold(connection: Connection, job: ClaimedJob) -> None:
+    """Keep the job this trainer's until the transaction ends, for what else is written in it. Raises LeaseLostError."""
+    if connection.execute(select(jobs.c.job_id).where(*_held(job)).with_for_update()).first() is None:
+        raise _lost(job)
+
+
+def hand_in(connection: Connection, job: ClaimedJob, result: Mapping[str, Any]) -> None:
     """The job is trained; the monitor judges the result. Raises LeaseLostError as `heartbeat` does."""
-    _write(connection, job, trainer, state="trained", result=dict(result), lease_until=None)
+    _write(connection, job, state="trained", result=dict(result), lease_until=None)
 
 
-def let_go(connection: Connection, job: ClaimedJob, trainer: str, error: str, now: datetime) -> None:
+def let_go(connection: Connection, job: ClaimedJob, error: str, now: datetime) -> None:
     """The attempt failed: end the lease and say why. The monitor queues the job again or fails it for good."""
-    _write(connection, job, trainer, error=error, lease_until=now)
+    _write(connection, job, error=error, lease_until=now)
 
 
-def _write(connection: Connection, job: ClaimedJob, trainer: str, **values: Any) -> None:
-    written = connection.execute(
-        update(jobs)
-        .where(jobs.c.job_id == job.job_id, jobs.c.state == "running", jobs.c.claimed_by == trainer)
-        .values(**values)
+def _held(job: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
+    return (
+        jobs.c.job_id == job.job_id,
+        jobs.c.state == "running",
+        jobs.c.claimed_by == job.trainer,
+        jobs.c.attempts == job.attempt,
     )
-    if written.rowcount != 1:
-        raise LeaseLostError(f"job {job.job_id} is no longer this trainer's")
+
+
+def _write(connection: Connection, job: ClaimedJob, **values: Any) -> None:
+    if connection.execute(update(jobs).where(*_held(job)).values(**values)).rowcount != 1:
+        raise _lost(job)
+
+
+def _lost(job: ClaimedJob) -> LeaseLostError:
+    return LeaseLostError(f"job {job.job_id} is no longer this trainer's")

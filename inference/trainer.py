@@ -43,7 +43,6 @@ class _Heart:
 
     engine: Engine
     job: ClaimedJob
-    trainer: str
     clock: Clock
     stop: threading.Event
     seconds: float
@@ -64,7 +63,7 @@ class _Heart:
 
     def beat(self, connection: Connection) -> None:
         """Store the last progress, and make sure that the job is still ours. Raises LeaseLostError."""
-        jobs.heartbeat(connection, self.job, self.trainer, self.clock(), self.progress)
+        jobs.heartbeat(connection, self.job, self.clock(), self.progress)
 
     def _run(self) -> None:
         while self.lost is None and not self._done.wait(self.seconds):
@@ -119,24 +118,24 @@ class Trainer:
             if not worked:
                 stop.wait(self._poll_seconds)
 
-    def run_once(self, stop: threading.Event) -> bool:
-        """Claim a job and work on it; False where none waits."""
+    def run_once(self, stop: threading.Event, job_id: int | None = None) -> bool:
+        """Claim a job, the oldest or the one named, and work on it; False where none waits."""
         with self._engine.begin() as connection:
-            job = jobs.claim(connection, self._model, self._name, self._clock())
+            job = jobs.claim(connection, self._model, self._name, self._clock(), job_id)
         if job is None:
             return False
         _log.info("job %d: claimed, attempt %d", job.job_id, job.attempt)
-        heart = _Heart(self._engine, job, self._name, self._clock, stop, self._heartbeat_seconds)
+        heart = _Heart(self._engine, job, self._clock, stop, self._heartbeat_seconds)
         with heart.beating():
             outcome = self._attempt(job, heart)
         # The heart has stopped: a late beat must not prolong a lease that ends here.
         try:
             with self._engine.begin() as connection:
                 if isinstance(outcome, str):
-                    jobs.let_go(connection, job, self._name, outcome, self._clock())
+                    jobs.let_go(connection, job, outcome, self._clock())
                 else:
                     heart.beat(connection)
-                    jobs.hand_in(connection, job, self._name, outcome)
+                    jobs.hand_in(connection, job, outcome)
                     _log.info("job %d: trained", job.job_id)
         except LeaseLostError as error:
             _log.warning("%s; its work is dropped", error)

@@ -16,18 +16,17 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from migrations.connect import SchemaTooOldError, require_revision
-from monitor import cli_baselines, cli_silences, comparison, telemetry, wiring
+from monitor import cli_baselines, cli_jobs, cli_silences, comparison, telemetry, wiring
 from monitor.errors import MonitorError
-from monitor.storage import alerts, jobs
+from monitor.storage import alerts
 from monitor.terminal import EXIT_SETTINGS, complaints, console, read_settings
 
 EXIT_FAILED = 1
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watches a fusion model: drift, alerts, retraining.")
 alerts_app = typer.Typer(no_args_is_help=True, help="Alerts.")
-jobs_app = typer.Typer(no_args_is_help=True, help="Retrain jobs.")
 app.add_typer(alerts_app, name="alerts")
-app.add_typer(jobs_app, name="jobs")
+app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_baselines.app, name="baseline")
 app.add_typer(cli_silences.app, name="silence")
 
@@ -102,26 +101,6 @@ def alerts_ack(alert_id: Annotated[int, typer.Argument(min=1, help="as `list` sh
     with cli_silences.opened() as silences:
         name = silences.acknowledge(alert_id, actor=getpass.getuser())
     console.print(f"{name} is yours", markup=False)
-
-
-@jobs_app.command("list")
-def jobs_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most so many")] = 20) -> None:
-    """Retrain jobs, newest first."""
-    settings = read_settings()
-    table = Table("id", "state", "created", "attempts", "by", "error")
-    with closing(wiring.Monitor(settings)) as monitor, monitor.engine.connect() as connection:
-        for job in jobs.newest(connection, settings.model, limit):
-            created = job.created_at.isoformat(timespec="seconds")
-            table.add_row(str(job.job_id), job.state, created, str(job.attempts), job.claimed_by or "", job.error or "")
-    console.print(table)
-
-
-@jobs_app.command("retrain")
-def jobs_retrain(reason: Annotated[str, typer.Option(help="why; kept in the audit log")]) -> None:
-    """Queue a retrain job without waiting for the policy. The gate still decides on promotion."""
-    with closing(wiring.Monitor(read_settings())) as monitor:
-        job_id = monitor.retrain.request(reason, actor=getpass.getuser())
-    console.print(f"job {job_id} is queued")
 
 
 @app.command()

@@ -23,6 +23,13 @@ class ActiveJobError(MonitorError):
     retryable = False
 
 
+class JobStateError(MonitorError):
+    """There is no such job, or it is past what was asked of it; the text says which."""
+
+    code = "job_state"
+    retryable = False
+
+
 class BaselineError(MonitorError):
     """A baseline cannot be made, pinned, compared or deleted; the text says why."""
 
@@ -42,9 +49,3 @@ class SilenceError(MonitorError):
 
     code = "silence"
     retryable = False
-
-
-class FencedError(MonitorError):
-    """This monitor led when its task began and does not lead now: it must not write."""
-
-    code = "fenced"

@@ -29,6 +29,7 @@ from monitor.tasks.alerting import Alerting
 from monitor.tasks.baselines import Baselines
 from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
+from monitor.tasks.jobs import Cancelling, Jobs
 from monitor.tasks.leader import Leadership
 from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.maintenance import Maintenance
@@ -54,20 +55,21 @@ class Monitor:
         self.engine = connect_engine(settings, "fusionwatch-monitor")
         self.metrics = Metrics()
         self._channels = channels(settings)
+        self.detect = detect(settings, self.engine, self.metrics, clock)
+        self.slos = slos(settings, self.engine, self.metrics, clock)
+        self.notify = Notify(self.engine, self._channels, RetryPolicy(), self.metrics, clock, one_by_one(settings))
+        self.retrain = retrain(settings, self.engine, self.metrics, clock)
+        self.jobs = jobs(settings, self.engine, self.metrics, clock)
+        self.maintenance = Maintenance(self.engine, self.metrics, clock)
         self.leadership = Leadership(self.engine, settings.model)
-        fenced = self.leadership.fence(self.engine)
-        self.detect = detect(settings, fenced, self.metrics, clock)
-        self.slos = slos(settings, fenced, self.metrics, clock)
-        self.notify = Notify(fenced, self._channels, RetryPolicy(), self.metrics, clock, one_by_one(settings))
-        self.retrain = retrain(settings, self.engine, self.metrics, clock)  # for what people ask, who need not lead
-        self.maintenance = Maintenance(fenced, self.metrics, clock)
         self.lifeline = lifeline(settings, self.engine, self._channels, self.metrics, clock)
         tasks = (
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
             Task("slo", settings.slo_interval_seconds, self.slos.run),
             Task("lifeline", settings.detect_interval_seconds, self.lifeline.run, leader_only=False),
             Task("notify", settings.notify_interval_seconds, self.notify.run),
-            Task("retrain", settings.retrain_interval_seconds, retrain(settings, fenced, self.metrics, clock).run),
+            Task("jobs", settings.retrain_interval_seconds, self.jobs.run),
+            Task("retrain", settings.retrain_interval_seconds, self.retrain.run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
         )
         self.scheduler = Scheduler(tasks, self.leadership, self.metrics, clock)
@@ -252,10 +254,19 @@ def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: 
             max_pattern_drop=settings.gate_max_pattern_drop,
             min_pattern_rows=settings.gate_min_pattern_rows,
         ),
-        job_limits(settings),
         metrics,
         clock,
     )
+
+
+def jobs(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Jobs:
+    """The task that looks after the queue."""
+    return Jobs(engine, settings.model, max_attempts=settings.retrain_max_attempts, metrics=metrics, clock=clock)
+
+
+def cancelling(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Cancelling:
+    """What people do with jobs."""
+    return Cancelling(engine, settings.model, clock or SystemClock())
 
 
 def api(settings: MonitorSettings, engine: Engine) -> FastAPI:

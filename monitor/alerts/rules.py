@@ -17,6 +17,7 @@ SILENCE = "silence"
 LOST = "messages_lost"
 RESET = "log_reset"
 BASELINE = "baseline"
+RETRAIN_JOB = "retrain_job"
 # The sequential monitor's findings: what has changed little by little, by how loud it is.
 GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
 # How fast objectives use their budgets up, and what an alert of it is called, by how loud it is.
@@ -260,6 +261,14 @@ RULES: tuple[Rule, ...] = (
         runbook="baseline-missing",
         headline="Drift cannot be judged",
         breach=frozenset({Verdict.NO_BASELINE}),
+    ),
+    Rule(
+        alertname="RetrainFailed",
+        detector=RETRAIN_JOB,
+        severity="ticket",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="retrain-failed",
+        headline="A retrain job has failed",
     ),
     # Trends: their detectors call nothing drift, and so raise nothing, until someone sets a target.
     Rule(

@@ -9,10 +9,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.gzip import GZipMiddleware
 from sqlalchemy import Engine
 
-from monitor.api import health, problems, routes, silences
+from monitor.api import health, jobs, problems, routes, silences
 from monitor.api.context import Context, Targets
 from monitor.domain.clock import Clock, SystemClock
 from monitor.storage.views.models import Timing
+from monitor.tasks.jobs import Cancelling
 from monitor.tasks.silences import Silences
 from monitor.web import page
 
@@ -42,7 +43,7 @@ def create_app(
 ) -> FastAPI:
     """The application for one model. A GET reads in one read-only transaction with a deadline.
 
-    Silences and acknowledgements are written for who has the `token`; without one nothing is.
+    Silences and the like are written for who has the `token`; without one nothing is.
 
     The seconds are those the monitor judges by (an availability window is one hop unless given); `targets` is what
     the page holds the model to.
@@ -71,11 +72,13 @@ def create_app(
         clock=clock,
         version=version,
         silences=Silences(engine, model, clock),
+        cancelling=Cancelling(engine, model, clock),
         token=token,
     )
     problems.install(app)
     app.include_router(routes.router)
     app.include_router(silences.router)
+    app.include_router(jobs.router)
     app.include_router(health.router)
     page.install(app)
     health.install_metrics(app, version)

@@ -17,6 +17,7 @@ from monitor.storage.views.models import Calibration, Facts, Overview, Period, T
 from monitor.storage.views.overview import facts
 from monitor.storage.views.reading import reading
 from monitor.storage.views.work import champion
+from monitor.tasks.jobs import Cancelling
 from monitor.tasks.silences import Silences
 from monitor.web.sentence import describe
 
@@ -43,7 +44,7 @@ class Targets:
 class Context:
     """The app's collaborators, and what it shows: one model, judged in the windows that `timing` says.
 
-    Who has the `token` may silence and acknowledge; without one nobody may.
+    Who has the `token` may silence, acknowledge and cancel; without one nobody may.
     """
 
     engine: Engine
@@ -53,6 +54,7 @@ class Context:
     clock: Clock
     version: str
     silences: Silences
+    cancelling: Cancelling
     token: str | None = None
 
     def period(self, minutes: int) -> Period:

@@ -22,6 +22,7 @@ class Job:
     model: str
     state: JobState
     spec: Mapping[str, Any]
+    progress: Mapping[str, Any]
     result: Mapping[str, Any] | None
     error: str | None
     attempts: int
@@ -38,6 +39,7 @@ def _job(row: Any) -> Job:
         row.model,
         JobState(row.state),
         row.spec,
+        row.progress,
         row.result,
         row.error,
         row.attempts,
@@ -59,6 +61,21 @@ def active(connection: Connection, model: str, *, lock: bool = False) -> Job | N
     """The model's one active job. With `lock`, its row stays locked until the transaction ends."""
     query = select(jobs).where(jobs.c.model == model, jobs.c.state.in_([str(state) for state in ACTIVE]))
     row = connection.execute(query.with_for_update() if lock else query).first()
+    return None if row is None else _job(row)
+
+
+def by_id(connection: Connection, model: str, job_id: int, *, lock: bool = False) -> Job | None:
+    """One of the model's jobs. With `lock`, its row stays locked until the transaction ends."""
+    query = select(jobs).where(jobs.c.model == model, jobs.c.job_id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    return None if row is None else _job(row)
+
+
+def newest_result(connection: Connection, model: str) -> Job | None:
+    """The newest job that came to something, good or bad: neither under way nor cancelled."""
+    others = [str(state) for state in (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLED)]
+    query = select(jobs).where(jobs.c.model == model, jobs.c.state.not_in(others))
+    row = connection.execute(query.order_by(jobs.c.job_id.desc()).limit(1)).first()
     return None if row is None else _job(row)
 
 

@@ -1,4 +1,4 @@
-"""Retrain jobs from decision to promotion: recover what a trainer left, judge what it trained, decide on the next."""
+"""Retrain jobs at their two ends: decide on the next one, judge what was trained. `monitor.tasks.jobs` has the rest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Engine
 
 from monitor.domain.clock import Clock
 from monitor.domain.gate import GateLimits, ResultError, TrainingResult, judge, parse_result
-from monitor.domain.job import Condition, Decision, JobLimits, JobState
+from monitor.domain.job import Condition, Decision, JobState
 from monitor.storage import jobs, models
-from monitor.storage.jobs import Job
+from monitor.tasks.jobs import fail
 from monitor.tasks.policy import Policy
 from monitor.telemetry import Metrics
 
@@ -30,7 +30,6 @@ class Retrain:
         model: str,
         policy: Policy,
         gate: GateLimits,
-        limits: JobLimits,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -38,39 +37,18 @@ class Retrain:
         self._model = model
         self._policy = policy
         self._gate_limits = gate
-        self._limits = limits
         self._metrics = metrics
         self._clock = clock
 
     def run(self) -> None:
-        """Recover, judge, decide."""
-        for one in (self._recover, self._gate):
-            with self._engine.begin() as connection:
-                one(connection, self._clock.now())
+        """Judge, decide."""
+        with self._engine.begin() as connection:
+            self._gate(connection, self._clock.now())
         self._policy.run()
 
     def request(self, reason: str, actor: str) -> int:
         """Queue a job because a person asks for it; raises as `Policy.request` does."""
         return self._policy.request(reason, actor)
-
-    def _recover(self, connection: Connection, now: datetime) -> None:
-        job = jobs.active(connection, self._model, lock=True)
-        if job is None or job.state is JobState.TRAINED:
-            return
-        if now >= job.deadline:
-            why = "no trainer finished it" if job.state is JobState.RUNNING else "no trainer claimed it"
-            self._fail(connection, job, f"deadline passed: {why}", now)
-        elif job.state is JobState.RUNNING and job.lease_until is not None and job.lease_until < now:
-            if job.attempts >= self._limits.max_attempts:
-                self._fail(connection, job, f"lease lost {job.attempts} times, by {job.claimed_by} last", now)
-            elif jobs.move(connection, job, JobState.QUEUED, claimed_by=None, lease_until=None):
-                _log.warning("job %d lost its trainer %s and is queued again", job.job_id, job.claimed_by)
-
-    def _fail(self, connection: Connection, job: Job, error: str, now: datetime) -> None:
-        error = f"{error}; the trainer said: {job.error}" if job.error else error
-        if jobs.move(connection, job, JobState.FAILED, error=error, finished_at=now, lease_until=None):
-            _log.error("job %d failed: %s", job.job_id, error)
-            self._metrics.retrain_jobs.labels("failed").inc()
 
     def _gate(self, connection: Connection, now: datetime) -> None:
         job = jobs.active(connection, self._model, lock=True)
@@ -79,7 +57,7 @@ class Retrain:
         try:
             result = parse_result(job.result)
         except ResultError as error:
-            self._fail(connection, job, f"its result cannot be judged: {error}", now)
+            fail(connection, job, f"its result cannot be judged: {error}", now, self._metrics)
             return
         verdict = judge(result, self._gate_limits)
         if verdict.retrain:

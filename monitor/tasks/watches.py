@@ -11,10 +11,12 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.alerts.rules import ALL, LOST, RESET, SILENCE
+from monitor.alerts.rules import ALL, LOST, RESET, RETRAIN_JOB, SILENCE
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.gap import OffsetGap, losses, resets
+from monitor.domain.job import JobState
 from monitor.domain.window import Window
+from monitor.storage.jobs import Job
 
 Last = tuple[datetime, Verdict] | None
 # The watch of each kind of gap.
@@ -92,6 +94,31 @@ def offset_gaps(
     if last is None or last[1] is not Verdict.DRIFT or last[0] > window.start:
         return None
     return plain(watch, window, Verdict.OK, model_version, "No gap was recorded since.", value=0, threshold=0)
+
+
+def retrain_job(job: Job | None, last: Last, now: datetime, model_version: str) -> Finding | None:
+    """A breach when a job has failed that was not told of yet; clear once a later one came further.
+
+    `job` is the newest that ended or waits for the gate; one that a person cancelled says neither.
+    """
+    if job is None or set_back(last, now):
+        return None
+    failed = job.state is JobState.FAILED
+    if failed and last is not None and job.finished_at is not None and job.finished_at <= last[0]:
+        return None
+    if not failed and (last is None or last[1] is Verdict.OK):
+        return None
+    return plain(
+        RETRAIN_JOB,
+        Window(job.created_at, now),
+        Verdict.DRIFT if failed else Verdict.OK,
+        model_version,
+        f"Job {job.job_id}: {job.error}." if failed else f"Job {job.job_id} is {job.state}.",
+        value=float(failed),
+        threshold=0,
+        n_current=job.attempts,
+        details={"job_id": job.job_id, "attempts": job.attempts, "trainer": job.claimed_by},
+    )
 
 
 def set_back(last: Last, now: datetime) -> bool:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from sqlalchemy import Connection
 
 from monitor.api.context import Context, Reading, Shown
+from monitor.domain.progress import in_words
 from monitor.storage.views.promises import promises
 from monitor.storage.views.slos import slos
 from monitor.storage.views.traffic import dead_letters_by_reason, traffic_series
@@ -38,6 +39,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["words"] = words
+    environment.globals["progress"] = in_words
     environment.filters.update(
         share=words.share, number=words.number, count=words.count, modality=words.modality, listed=words.listed
     )

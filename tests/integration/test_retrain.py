@@ -111,6 +111,7 @@ def job(version: str) -> ClaimedJob:
         {"base_version": version, "labels_until": until, "max_rows": 1000},
         1,
         datetime.max.replace(tzinfo=UTC),
+        "t1",
     )
 
 

@@ -113,9 +113,44 @@ def test_a_trainer_whose_job_was_taken_writes_nothing(engine: Engine) -> None:
     assert trainer(engine, lose).run_once(threading.Event())
     kept = row(engine, job_id)
     assert (kept.state, kept.claimed_by, kept.result) == ("running", "t2", None)
-    stale = ClaimedJob(job_id, "fusion", {}, 1, NOW + timedelta(hours=1))
-    with engine.begin() as connection, pytest.raises(LeaseLostError):
-        trainer_jobs.hand_in(connection, stale, "t1", RESULT)
+    for stale in (held(job_id, "t1", attempt=1), held(job_id, "t2", attempt=1)):
+        with engine.begin() as connection, pytest.raises(LeaseLostError):
+            trainer_jobs.hand_in(connection, stale, RESULT)
+        with engine.begin() as connection, pytest.raises(LeaseLostError):
+            trainer_jobs.hold(connection, stale)
+    with engine.begin() as connection:
+        trainer_jobs.hold(connection, held(job_id, "t2", attempt=2))
+    assert row(engine, job_id).result is None
+
+
+def held(job_id: int, trainer: str, *, attempt: int) -> ClaimedJob:
+    return ClaimedJob(job_id, "fusion", {}, attempt, NOW + timedelta(hours=1), trainer)
+
+
+def test_a_trainer_that_was_sent_for_one_job_leaves_the_others(engine: Engine) -> None:
+    job_id = queue(engine)
+    assert not trainer(engine, hand_back).run_once(threading.Event(), job_id + 1)
+    assert trainer(engine, hand_back).run_once(threading.Event(), job_id)
+
+
+def test_a_job_that_is_cancelled_while_it_runs_stops_its_trainer(engine: Engine) -> None:
+    job_id = queue(engine)
+    stopped = threading.Event()
+
+    def cancelled(job: ClaimedJob, progress: Callable[..., None], should_stop: Callable[[], bool]) -> Mapping[str, Any]:
+        with engine.begin() as connection:
+            connection.execute(update(jobs).values(state="cancelled", lease_until=None))
+        for _ in range(500):
+            if should_stop():
+                stopped.set()
+                break
+            threading.Event().wait(0.01)
+        return RESULT
+
+    assert trainer(engine, cancelled).run_once(threading.Event(), job_id)
+    assert stopped.is_set()
+    left = row(engine, job_id)
+    assert (left.state, left.result, left.lease_until, left.error) == ("cancelled", None, None, None)
 
 
 def test_a_deadline_that_passes_stops_the_work(engine: Engine) -> None:

@@ -223,8 +223,10 @@ class JobView(_Read):
     finished_at: datetime | None
     deadline: datetime
     attempts: int
+    claimed_by: str | None
+    lease_until: datetime | None
     spec: dict[str, Any]
-    progress: dict[str, Any]
+    progress: dict[str, Any] = Field(description="of the last heartbeat: phase, step, steps, loss, eta, resumed_at")
     result: dict[str, Any] | None
     error: str | None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -132,6 +134,16 @@ def test_a_retrain_by_hand_is_queued_listed_and_not_doubled(stage: Stage, databa
     assert (second.returncode, "active job already" in second.stderr) == (1, True)
     assert "queued" in call(database, "jobs", "list").stdout
     assert stage.scalar("SELECT details ->> 'reason' FROM audit_log") == "new camera"
+    eta = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
+    with stage.engine.begin() as connection:
+        progress = json.dumps({"phase": "training", "step": 40, "steps": 200, "loss": 0.25, "eta": eta})
+        connection.execute(text("UPDATE jobs SET state = 'running', progress = :p"), {"p": progress})
+    for command in (("list",), ("show", "1")):
+        assert "training, step 40 of 200, loss 0.250, about 10 min left" in call(database, "jobs", *command).stdout
+    assert "has no job 2" in call(database, "jobs", "show", "2").stderr
+    assert call(database, "jobs", "cancel", "1", "--reason", "?").stdout == "job 1 is cancelled; it was running\n"
+    again = call(database, "jobs", "cancel", "1", "--reason", "?")
+    assert (again.returncode, "nothing left to cancel" in again.stderr) == (1, True)
 
 
 def test_a_database_that_is_not_migrated_or_not_there_is_told_in_words(database: str, stage: Stage, call: Call) -> None:

@@ -33,7 +33,7 @@ def retrain(stage: Stage, database: str) -> Retrain:
 
 
 def build(stage: Stage, database: str) -> Retrain:
-    limits = {"retrain_min_labels": 100, "retrain_min_labels_per_class": 20, "retrain_max_attempts": 2}
+    limits = {"retrain_min_labels": 100, "retrain_min_labels_per_class": 20}
     return wiring.retrain(settings(database, **limits), stage.engine, Metrics(), stage.clock)
 
 
@@ -243,31 +243,6 @@ def test_a_result_that_makes_no_sense_fails_the_job(stage: Stage, retrain: Retra
     retrain.run()
     assert job(stage).state == "failed"
     assert "incomplete" in job(stage).error
-
-
-def test_a_lost_trainer_frees_its_job_until_attempts_are_spent(stage: Stage, retrain: Retrain) -> None:
-    retrain.request("try", "kim")
-    for attempt in (1, 2):
-        lease = stage.clock.now() + timedelta(seconds=60)
-        trainer(stage, state="running", claimed_by="t1", lease_until=lease, attempts=attempt, error="out of memory")
-        retrain.run()
-        assert job(stage).state == "running"
-        stage.clock.advance(61)
-        retrain.run()
-        if attempt == 1:
-            assert (job(stage).state, job(stage).claimed_by) == ("queued", None)
-    assert job(stage).state == "failed"
-    assert job(stage).error == "lease lost 2 times, by t1 last; the trainer said: out of memory"
-
-
-@pytest.mark.parametrize(("state", "why"), [("queued", "no trainer claimed it"), ("running", "no trainer finished it")])
-def test_the_deadline_ends_a_job_that_hangs(stage: Stage, retrain: Retrain, state: str, why: str) -> None:
-    retrain.request("try", "kim")
-    stage.clock.advance(6 * 3600)
-    trainer(stage, state=state, lease_until=stage.clock.now() + timedelta(seconds=60))
-    retrain.run()
-    assert job(stage).state == "failed"
-    assert why in job(stage).error
 
 
 def test_a_second_request_is_refused_while_a_job_is_active(stage: Stage, retrain: Retrain) -> None:

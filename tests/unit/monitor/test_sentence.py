@@ -190,6 +190,8 @@ def test_more_alerts_and_a_retrain_are_told_after_the_first() -> None:
         finished_at=None,
         deadline=NOW,
         attempts=1,
+        claimed_by="t1",
+        lease_until=NOW,
         spec={},
         progress={},
         result=None,
