@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,11 +24,13 @@ from inference.training.config import ConfigError, TrainConfig, read_config
 from inference.training.fit_settings import FitError
 from inference.training.keep import PAGE, FolderError
 from inference.training.team import Team, joined
+from inference.training.tracking import UNTRACKED, MlflowTracker, Tracker, TrackingError
 from inference.training.train import Trained, train
 from inference.training.validation import UnusableModelError
 from inference.training.watch import Look
 
 FINISHED, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+MLFLOW_URI = "MLFLOW_TRACKING_URI"
 
 
 class Terminal:
@@ -98,7 +102,9 @@ def run(path: Path, *, force: bool) -> int:
     console = Console(stderr=True)
 
     def work(config: TrainConfig, team: Team, terminal: Terminal, stop: Stop) -> int:
-        trained = train(config, team, terminal, lambda: stop.asked, force=force)
+        trained = train(
+            config, team, terminal, lambda: stop.asked, force=force, tracker=_tracker(config, team, console)
+        )
         if trained.ended == "stopped":
             if team.leads:
                 console.print(f"stopped after step {trained.steps}; the same command goes on from there")
@@ -115,7 +121,7 @@ def compare(path: Path, families: Sequence[str], seeds: Sequence[int]) -> int:
     console = Console(stderr=True)
 
     def work(config: TrainConfig, team: Team, terminal: Terminal, stop: Stop) -> int:
-        told = ablate(config, families, seeds, team, terminal, lambda: stop.asked)
+        told = ablate(config, families, seeds, team, terminal, lambda: stop.asked, _tracker(config, team, console))
         if told is None:
             if team.leads:
                 console.print("stopped; the same command goes on from there")
@@ -137,12 +143,28 @@ def _guarded(path: Path, console: Console, work: Callable[[TrainConfig, Team, Te
             return work(config, team, terminal, stop)
     except (ConfigError, AnnotationsError) as error:
         return _failed(error, REFUSED)
-    except (FolderError, FitError, BaselineError, UnusableModelError, FloatingPointError, OSError) as error:
+    except (
+        FolderError,
+        TrackingError,
+        FitError,
+        BaselineError,
+        UnusableModelError,
+        FloatingPointError,
+        OSError,
+    ) as error:
         return _failed(error, FAILED)
     except torch.OutOfMemoryError as error:
         return _failed(f"{error}\nlower training.batch_size", FAILED)
     except KeyboardInterrupt:
         return _failed("ended at once; the same command goes on from the last save", INTERRUPTED)
+
+
+def _tracker(config: TrainConfig, team: Team, console: Console) -> Tracker:
+    """Who the run is written down for. Raises TrackingError where MLflow is asked for and not installed."""
+    wanted = config.tracking.mlflow
+    if not team.leads or wanted == "off" or (wanted == "auto" and find_spec("mlflow") is None):
+        return UNTRACKED
+    return MlflowTracker(os.environ.get(MLFLOW_URI), lambda line: console.print(line, highlight=False, soft_wrap=True))
 
 
 def _table(told: Sequence[Mapping[str, Any]]) -> None:

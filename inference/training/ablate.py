@@ -12,6 +12,7 @@ from inference.training.build import find_family, options_of
 from inference.training.config import ConfigError, TrainConfig
 from inference.training.keep import OutputFolder
 from inference.training.team import Team
+from inference.training.tracking import UNTRACKED, Tracker
 from inference.training.train import Tell, read_rows, train
 
 TABLE = "ablation.json"
@@ -60,6 +61,7 @@ def ablate(
     team: Team,
     tell: Tell,
     should_stop: Callable[[], bool],
+    tracker: Tracker = UNTRACKED,
 ) -> list[dict[str, Any]] | None:
     """Train every variant that is not finished, and write the table; None where it was stopped before the last.
 
@@ -71,7 +73,7 @@ def ablate(
         if report is None:
             if team.leads:
                 tell.phase(f"{name}, seed {variant.training.seed}")
-            trained = train(variant, team, tell, should_stop, force=False)
+            trained = train(variant, team, tell, should_stop, force=False, tracker=tracker)
             if trained.ended == "stopped":
                 return None
             report = trained.report

@@ -156,6 +156,13 @@ class TrainingConfig(_Section):
         return self
 
 
+class TrackingConfig(_Section):
+    """Where the run is written down beside its folder; MLFLOW_TRACKING_URI names a server, else it is a local file."""
+
+    mlflow: Literal["auto", "on", "off"] = Field(default="auto", description="auto: where MLflow is installed")
+    experiment: str = Field(default="fusionwatch", min_length=1, description="under which name MLflow keeps its runs")
+
+
 class TrainConfig(_Section):
     """The file."""
 
@@ -164,6 +171,7 @@ class TrainConfig(_Section):
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -20,6 +20,7 @@ from inference.training.config import TrainConfig
 
 RUN, STATE, CHECKPOINT, REPORT, PAGE = "run.json", "state.safetensors", "checkpoint", "report.json", "report.html"
 UNFINISHED = "checkpoint.part"
+TRACKED = "tracked.json"
 
 
 class FolderError(Exception):
@@ -92,6 +93,17 @@ class OutputFolder:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise FolderError(f"{path} cannot be read: {error}; use --force to start over") from error
 
+    def track(self, where: Mapping[str, str]) -> None:
+        """Keep where the run is tracked, for a process that goes on with it."""
+        _write(self.path / TRACKED, json.dumps(where).encode())
+
+    def tracked(self) -> dict[str, str] | None:
+        """What `track` kept; None where there is nothing."""
+        if not (self.path / TRACKED).exists():
+            return None
+        kept: dict[str, str] = json.loads((self.path / TRACKED).read_text(encoding="utf-8"))
+        return kept
+
     def fresh_part(self) -> Path:
         """Where the checkpoint is put together, emptied of what a killed run left there."""
         shutil.rmtree(self.path / UNFINISHED, ignore_errors=True)
@@ -125,7 +137,7 @@ class OutputFolder:
             )
 
     def _clear(self) -> None:
-        for name in (STATE, f"{STATE}.part", REPORT, PAGE):
+        for name in (STATE, f"{STATE}.part", REPORT, PAGE, TRACKED):
             (self.path / name).unlink(missing_ok=True)
         for name in (CHECKPOINT, UNFINISHED):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -138,8 +150,7 @@ def _identity(config: TrainConfig, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _comparable(config: TrainConfig) -> dict[str, Any]:
     """What must be equal for a run to go on: all but where it is written and what it is computed with."""
-    content = config.model_dump(mode="json")
-    del content["output"]
+    content = config.model_dump(mode="json", exclude={"output", "tracking"})
     for name in ("device", "torch_threads", "save_every"):
         del content["training"][name]
     return content

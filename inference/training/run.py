@@ -51,6 +51,7 @@ class Run:
         self.settings = settings
         self.team = team
         self.step = 0
+        self._rows = len(examples)
         self._encoders = dict(encoders)
         self._feed = Feed(examples, preprocessor, settings, team)
         self._objective = Objective(model, settings, team)
@@ -72,6 +73,11 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
         self.model.requires_grad_(True).eval()
+
+    @property
+    def epoch(self) -> float:
+        """How often every example was drawn, on average."""
+        return self.step * self.settings.batch_size / self._rows
 
     def advance(self, done: float) -> float:
         """Make one step; `done` (0 to 1) is how far the learning rate's course has come. Returns the batch's loss.

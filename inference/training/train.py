@@ -24,6 +24,7 @@ from inference.training.keep import OutputFolder
 from inference.training.page import page
 from inference.training.report import report
 from inference.training.team import Team
+from inference.training.tracking import STOPPED, UNTRACKED, Tracker, followed
 from inference.training.validation import seal_with_baseline
 from inference.training.watch import Look, Watch
 
@@ -57,10 +58,19 @@ class Trained:
     report: dict[str, Any] | None = None
 
 
-def train(config: TrainConfig, team: Team, tell: Tell, should_stop: Callable[[], bool], *, force: bool) -> Trained:
+def train(
+    config: TrainConfig,
+    team: Team,
+    tell: Tell,
+    should_stop: Callable[[], bool],
+    *,
+    force: bool,
+    tracker: Tracker = UNTRACKED,
+) -> Trained:
     """Train as the configuration says, or go on where an earlier run of it was stopped or killed.
 
-    Raises AnnotationsError, ConfigError, FolderError: nothing was begun. FloatingPointError: the loss is not finite.
+    Raises AnnotationsError, ConfigError, FolderError, TrackingError: nothing was begun. FloatingPointError: the loss is
+    not finite.
     """
     if team.leads:
         tell.phase("reading annotations")
@@ -76,17 +86,21 @@ def train(config: TrainConfig, team: Team, tell: Tell, should_stop: Callable[[],
         folder.open(config, rows, force=force)
     team.wait()
     sets = {split: AnnotatedExamples(parts[split], built.labels) for split in SPLITS}
-    fitted, watch = _fit(config, settings, built, sets, folder, team, tell, should_stop)
-    seconds = watch.seconds
-    if fitted.ended == "stopped" or not team.leads:
-        return Trained(fitted.ended, fitted.steps)
-    tell.phase("calibrating, making the baseline")
-    checkpoint = _sealed(config, built, sets, folder, team.device)
-    tell.phase("evaluating")
-    told = {"seconds": round(seconds, 1), **_report(config, checkpoint, sets, fitted, watch)}
-    folder.publish()
-    folder.finish(told, page(told))
-    return Trained(fitted.ended, fitted.steps, checkpoint.version, told)
+
+    def seen(look: Look) -> None:
+        tell.look(look)
+        tracker.look(look)
+
+    with followed(tracker, config, folder):
+        watch = _watch(config, built, sets["validation"], folder, team, seen)
+        fitted = _fit(settings, built, sets["train"], watch, team, tell, should_stop)
+        if fitted.ended == "stopped":
+            tracker.end(STOPPED)
+        if fitted.ended == "stopped" or not team.leads:
+            return Trained(fitted.ended, fitted.steps)
+        report = _finish(config, built, sets, folder, team.device, tell, fitted, watch)
+        tracker.finish(report)
+    return Trained(fitted.ended, fitted.steps, report["version"], report)
 
 
 def read_rows(config: TrainConfig) -> list[Row]:
@@ -143,33 +157,42 @@ def _require_rows(rows: Sequence[Row], labels: tuple[str, ...]) -> None:
         )
 
 
-def _fit(
+def _watch(
     config: TrainConfig,
-    settings: FitSettings,
     built: Built,
-    sets: dict[str, AnnotatedExamples],
+    validation: AnnotatedExamples,
     folder: OutputFolder,
     team: Team,
-    tell: Tell,
-    should_stop: Callable[[], bool],
-) -> tuple[FitResult, Watch]:
+    told: Callable[[Look], None],
+) -> Watch:
     training = config.training
-    watch = Watch(
+    return Watch(
         folder,
-        sets["validation"],
+        validation,
         built.preprocessor,
         team,
         every=training.evaluate_every,
         patience=training.patience,
         save_every=training.save_every,
-        told=tell.look,
+        told=told,
     )
+
+
+def _fit(
+    settings: FitSettings,
+    built: Built,
+    examples: AnnotatedExamples,
+    watch: Watch,
+    team: Team,
+    tell: Tell,
+    should_stop: Callable[[], bool],
+) -> FitResult:
     if team.leads:
         tell.phase("training")
     fitted = fit(
         built.model.to(team.device),
         built.preprocessor,
-        sets["train"],
+        examples,
         settings,
         encoders=built.family.encoders,
         team=team,
@@ -181,7 +204,28 @@ def _fit(
     if fitted.ended == "stopped":
         watch.save()
     watch.load_best(built.model)
-    return fitted, watch
+    return fitted
+
+
+def _finish(
+    config: TrainConfig,
+    built: Built,
+    sets: dict[str, AnnotatedExamples],
+    folder: OutputFolder,
+    device: torch.device,
+    tell: Tell,
+    fitted: FitResult,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Make checkpoint and report of the weights that the model has now; the report."""
+    seconds = watch.seconds
+    tell.phase("calibrating, making the baseline")
+    checkpoint = _sealed(config, built, sets, folder, device)
+    tell.phase("evaluating")
+    told = {"seconds": round(seconds, 1), **_report(config, checkpoint, sets, fitted, watch)}
+    folder.publish()
+    folder.finish(told, page(told))
+    return told
 
 
 def _sealed(

@@ -24,9 +24,13 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look saw: mean training loss since the one before, loss and accuracy on the validation rows."""
+    """What one look saw: mean training loss since the one before, loss and accuracy on the validation rows.
+
+    `epoch` is how often every training row was drawn until then, on average.
+    """
 
     step: int
+    epoch: float
     loss: float
     validation_loss: float
     validation_accuracy: float
@@ -121,7 +125,13 @@ class Watch:
         run.model.train()
         total = self._team.total(torch.tensor([loss, right], dtype=torch.float32, device=self._team.device)).tolist()
         self.looks.append(
-            Look(run.step, sum(self._losses) / len(self._losses), total[0] / self._rows, total[1] / self._rows)
+            Look(
+                run.step,
+                run.epoch,
+                sum(self._losses) / len(self._losses),
+                total[0] / self._rows,
+                total[1] / self._rows,
+            )
         )
         self._losses = []
         if self.best is self.looks[-1]:

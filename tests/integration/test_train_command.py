@@ -11,10 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -122,6 +125,54 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(
     write_config(again.parent)
     assert cli_train.run(again, force=False) == cli_train.FINISHED
     same_end(finished, again.parent / "trained")
+
+
+def test_a_run_that_goes_on_is_one_run_in_mlflow(
+    finished: Path, again: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(again.parent, {"tracking": {"mlflow": "on", "experiment": "captions"}})
+    monkeypatch.setattr(Killed, "at", 19)
+    monkeypatch.setattr(Killed, "by", signal.SIGINT)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(cli_train, "Terminal", Killed)
+        assert cli_train.run(again, force=False) == cli_train.INTERRUPTED
+    client = MlflowClient(f"sqlite:///{again.parent}/mlflow.db")
+    experiment = client.get_experiment_by_name("captions")
+    assert experiment is not None
+    (stopped,) = client.search_runs([experiment.experiment_id])
+    assert stopped.info.status == "KILLED"
+    assert cli_train.run(again, force=False) == cli_train.FINISHED
+    assert "tracked" not in capsys.readouterr().err, "nothing went wrong"
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_id, run.info.status) == (stopped.info.run_id, "FINISHED")
+    report = figures(again.parent / "trained")
+    assert run.data.params["training.learning_rate"] == "0.005"
+    assert run.data.params["model.text.config.hidden_size"] == "32"
+    assert run.data.metrics["accuracy"] == report["fused"]["accuracy"]["share"]
+    assert run.data.tags["fusionwatch.version"] == report["version"]
+    for key in ("loss", "validation_loss", "validation_accuracy", "epoch"):
+        curve = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
+        assert curve == [(look["step"], look[key]) for look in report["training"]["looks"]], "each look once"
+    files = Path(url2pathname(urlparse(run.info.artifact_uri).path))
+    assert json.loads((files / "confusion.json").read_text())["rows are true"] == report["fused"]["confusion"]
+    for name in ("report.json", "report.html", "checkpoint/manifest.json"):
+        assert (files / name).read_bytes() == (again.parent / "trained" / name).read_bytes()
+
+
+def test_mlflow_that_is_asked_for_and_missing_or_away_is_told_before_anything_is_trained(
+    again: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(again.parent, {"tracking": {"mlflow": "on"}}, steps=2, warmup=1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgres://user:secret@nowhere/db")
+    assert cli_train.run(again, force=False) == cli_train.FAILED
+    told = capsys.readouterr().err
+    assert "MLflow at postgres://nowhere/db cannot be used" in told
+    assert "secret" not in told
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert cli_train.run(again, force=False) == cli_train.FAILED
+    assert "install fusionwatch[training], or set it to off" in capsys.readouterr().err
+    assert not (again.parent / "trained" / "report.json").exists()
 
 
 def test_two_processes_come_to_the_same_end_as_one(finished: Path, again: Path) -> None:

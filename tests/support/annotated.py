@@ -58,6 +58,7 @@ def write_config(folder: Path, sections: Mapping[str, Mapping[str, Any]] | None 
             "device": "cpu",
             **training,
         },
+        "tracking": {"mlflow": "off"},
     }
     lines = ['output = "trained"']
     for name, content in {**default, **(sections or {})}.items():
