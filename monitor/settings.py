@@ -99,7 +99,7 @@ class MonitorSettings(DatabaseSettings):
 
     receivers: dict[str, dict[str, SecretStr]] = Field(
         default_factory=lambda: {"log": {"channel": SecretStr("log")}},
-        description="by name: its channel (log, webhook) and that channel's options",
+        description="by name: its channel and that channel's options",
     )
     routes: tuple[RouteSettings, ...] = Field(
         default=(),
@@ -195,7 +195,12 @@ class MonitorSettings(DatabaseSettings):
             try:
                 kinds()[channel].options.model_validate(given)
             except ValidationError as error:
-                wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+                wrong = "; ".join(
+                    ": ".join(
+                        filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")))
+                    )
+                    for each in error.errors()
+                )
                 raise ValueError(f"receiver {name!r}: {wrong}") from None
         return receivers
 

@@ -26,5 +26,4 @@ def read_settings() -> MonitorSettings:
         complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_SETTINGS) from None
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every address, and addresses can hold tokens
     return settings

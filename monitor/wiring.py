@@ -35,6 +35,7 @@ from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.policy import Policy
+from monitor.tasks.resend import Resend
 from monitor.tasks.retrain import Retrain
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
@@ -57,7 +58,10 @@ class Monitor:
         self._channels = channels(settings)
         self.detect = detect(settings, self.engine, self.metrics, clock)
         self.slos = slos(settings, self.engine, self.metrics, clock)
-        self.notify = Notify(self.engine, self._channels, RetryPolicy(), self.metrics, clock, one_by_one(settings))
+        self.notify = notify(settings, self.engine, self._channels, self.metrics, clock)
+        self.resend = Resend(
+            self.engine, self._channels, resend(settings), model=settings.model, metrics=self.metrics, clock=clock
+        )
         self.retrain = retrain(settings, self.engine, self.metrics, clock)
         self.jobs = jobs(settings, self.engine, self.metrics, clock)
         self.maintenance = Maintenance(self.engine, self.metrics, clock)
@@ -67,12 +71,16 @@ class Monitor:
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
             Task("slo", settings.slo_interval_seconds, self.slos.run),
             Task("lifeline", settings.detect_interval_seconds, self.lifeline.run, leader_only=False),
-            Task("notify", settings.notify_interval_seconds, self.notify.run),
+            Task("notify", settings.notify_interval_seconds, self._tell),
             Task("jobs", settings.retrain_interval_seconds, self.jobs.run),
             Task("retrain", settings.retrain_interval_seconds, self.retrain.run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
         )
         self.scheduler = Scheduler(tasks, self.leadership, self.metrics, clock)
+
+    def _tell(self) -> None:
+        self.notify.run()
+        self.resend.run()
 
     def not_ready(self) -> str | None:
         """Why the monitor cannot work now; None where it can, whether it leads or stands by."""
@@ -109,12 +117,26 @@ def timing(settings: MonitorSettings) -> Timing:
         interval=timedelta(seconds=settings.group_interval_seconds),
         repeat=timedelta(seconds=settings.repeat_seconds),
         flap=timedelta(seconds=settings.flap_seconds),
+        at_once=one_by_one(settings),
     )
 
 
 def one_by_one(settings: MonitorSettings) -> frozenset[str]:
     """The receivers that group alerts by themselves."""
     return frozenset(name for name in settings.receivers if kinds()[settings.options_of(name)[0]].one_by_one)
+
+
+def resend(settings: MonitorSettings) -> dict[str, timedelta]:
+    """The receivers that forget what they do not hear of again, and how often each is to hear."""
+    every = {name: kinds()[settings.options_of(name)[0]].resend for name in settings.receivers}
+    return {name: often for name, often in every.items() if often is not None}
+
+
+def notify(
+    settings: MonitorSettings, engine: Engine, built: Mapping[str, Channel], metrics: Metrics, clock: Clock
+) -> Notify:
+    """The task that empties the outbox."""
+    return Notify(engine, built, RetryPolicy(), metrics, clock, one_by_one(settings), resend(settings))
 
 
 def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Detect:
@@ -209,6 +231,7 @@ def lifeline(
         patience=timedelta(seconds=settings.database_page_seconds),
         metrics=metrics,
         clock=clock,
+        resend=resend(settings),
     )
 
 

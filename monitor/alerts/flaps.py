@@ -81,6 +81,7 @@ def _said(
         "moved": [],
         "runbook": links.runbook(RUNBOOK),
         "flaps": newest.alert.fingerprint,
+        "flapping": newest.alertname,
     }
 
 

@@ -19,13 +19,14 @@ from monitor.domain.alert import State
 class Timing:
     """How long a new group waits for more, how far its messages are apart, and when what still fires is repeated.
 
-    `flap` is how long changes of an alert count towards its flapping.
+    `flap` is how long changes of an alert count towards its flapping. Receivers in `at_once` group by themselves.
     """
 
     wait: timedelta = timedelta(seconds=30)
     interval: timedelta = timedelta(minutes=5)
     repeat: timedelta = timedelta(hours=4)
     flap: timedelta = timedelta(minutes=30)
+    at_once: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ def group_key(notice: Notice, model: str) -> str:
 
 def due_at(notice: Notice, group: Group, context: Context, timing: Timing) -> datetime:
     """When a notice is to be sent. A group whose alerts are all over begins anew, so that a first page waits little."""
+    if notice.receiver in timing.at_once:
+        return context.now
     if group.waiting_until is not None:
         return group.waiting_until
     if group.last_sent is not None and _is_told(notice, context):

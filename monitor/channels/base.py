@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import cache
 from typing import Any, Protocol
@@ -13,6 +16,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict
 
 import monitor.channels
+
+_log = logging.getLogger(__name__)
 
 
 class Outcome(StrEnum):
@@ -25,10 +30,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a delivery went, and in words why it did not."""
+    """How a delivery went, in words why it did not, and how long the receiver wants to be left alone."""
 
     outcome: Outcome
     reason: str = ""
+    retry_after: timedelta | None = None
 
 
 class Channel(Protocol):
@@ -54,13 +60,15 @@ class ChannelKind:
     """The constant `CHANNEL` of each module of this package. `build` takes an instance of `options`.
 
     `one_by_one` says that the receiver groups by itself, and keeps one incident for each alert: it gets each in a
-    message of its own. Otherwise alerts of a group come together, with all but the first in `grouped`.
+    message of its own. Otherwise alerts of a group come together, with all but the first in `grouped`. `resend` is set
+    where the receiver takes an alert for resolved that it does not hear of again: what fires is sent so often.
     """
 
     name: str
     options: type[Options]
     build: Callable[[Any], Channel]
     one_by_one: bool = False
+    resend: timedelta | None = None
 
 
 @cache
@@ -72,3 +80,16 @@ def kinds() -> Mapping[str, ChannelKind]:
     )
     found = [module.CHANNEL for module in modules if hasattr(module, "CHANNEL")]
     return {kind.name: kind for kind in found}
+
+
+def attempt(channel: Channel, receiver: str, message: Mapping[str, Any], dedup_key: str) -> Delivery:
+    """Send, whatever the channel's own library may do: an error is a delivery to be tried again.
+
+    Its text is not logged, as it may hold addresses and tokens; its type and place are.
+    """
+    try:
+        return channel.send(message, dedup_key)
+    except Exception as error:  # noqa: BLE001 - the edge to other libraries: one's failure must not stop the others
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        _log.error("channel of receiver %s failed: %s in %s:%s", receiver, type(error).__name__, last.name, last.lineno)
+        return Delivery(Outcome.RETRY, f"channel error: {type(error).__name__}")

@@ -1,67 +1,54 @@
 """A signed JSON POST to any HTTP endpoint.
 
 `X-Fusionwatch-Signature: sha256=<hex>` is the HMAC-SHA-256 of `<timestamp>.<body>` with the shared secret, where the
-timestamp is that of `X-Fusionwatch-Timestamp` (seconds since 1970): a receiver refuses what is too old or does not
-match. `Idempotency-Key` is the same on every try of one message.
+timestamp is that of `X-Fusionwatch-Timestamp` (seconds since 1970, anew on each try): a receiver refuses what does not
+match, or is more than five minutes old or ahead, and ignores an `Idempotency-Key` that it has seen. That key is the
+same on every try of one message, and is not signed: within those minutes a message can only be repeated as it was.
 """
 
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
-import httpx
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, SecretStr
 
-from monitor.channels.base import ChannelKind, Delivery, Options, Outcome
+from monitor.channels._http import Address, HttpOptions, Poster, encode
+from monitor.channels.base import ChannelKind, Delivery
 from monitor.domain.clock import Clock, SystemClock
 
 
-class WebhookOptions(Options):
-    """Where to post, the secret shared with that receiver (16 characters or more), and how long to wait."""
+class WebhookOptions(HttpOptions):
+    """Where to post, and the secret shared with that receiver (16 characters or more)."""
 
-    url: HttpUrl
+    url: Address
     secret: SecretStr = Field(min_length=16)
-    timeout_seconds: float = Field(default=5.0, gt=0, le=30)
 
 
 class WebhookChannel:
-    """Posts messages to one address over one kept connection."""
+    """Posts messages to one address."""
 
     def __init__(self, url: str, secret: bytes, timeout_seconds: float, clock: Clock) -> None:
         self._url = url
         self._secret = secret
         self._clock = clock
-        self._client = httpx.Client(timeout=timeout_seconds, follow_redirects=False)
+        self._poster = Poster(timeout_seconds, clock)
 
     def send(self, message: Mapping[str, Any], dedup_key: str) -> Delivery:
-        """Post once. 2xx is sent; 429, 5xx and a failed connection are to be tried again; any other answer is final."""
-        body = json.dumps(message, separators=(",", ":"), sort_keys=True).encode()
+        """Post the message as it is, once."""
+        body = encode(message)
         timestamp = str(int(self._clock.now().timestamp()))
         headers = {
-            "Content-Type": "application/json",
             "Idempotency-Key": dedup_key,
             "X-Fusionwatch-Timestamp": timestamp,
             "X-Fusionwatch-Signature": signature(self._secret, timestamp, body),
         }
-        try:
-            answer = self._client.post(self._url, content=body, headers=headers)
-        except httpx.TimeoutException as error:
-            return Delivery(Outcome.RETRY, f"timeout: {type(error).__name__}")
-        except httpx.TransportError as error:
-            return Delivery(Outcome.RETRY, f"connection: {type(error).__name__}")
-        if answer.is_success:
-            return Delivery(Outcome.SENT)
-        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.is_server_error:
-            return Delivery(Outcome.RETRY, f"answered {answer.status_code}")
-        return Delivery(Outcome.REFUSE, f"answered {answer.status_code}")
+        return self._poster.post(self._url, body, headers)
 
     def close(self) -> None:
-        """Close the kept connection."""
-        self._client.close()
+        """Give back connections."""
+        self._poster.close()
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
@@ -71,7 +58,7 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
 
 def _build(options: WebhookOptions) -> WebhookChannel:
     secret = options.secret.get_secret_value().encode()
-    return WebhookChannel(str(options.url), secret, options.timeout_seconds, SystemClock())
+    return WebhookChannel(options.url.get_secret_value(), secret, options.timeout_seconds, SystemClock())
 
 
 CHANNEL = ChannelKind("webhook", WebhookOptions, _build)

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
-from migrations.schema.monitoring import alerts
-from monitor.alerts.stages import Tracked
+from migrations.schema.monitoring import alerts, notifications
+from monitor.alerts.stages import FIRING, SENT, Tracked
 from monitor.domain.alert import Alert, State
 
 _MOVING = (
@@ -166,6 +166,30 @@ def firing(connection: Connection, model: str, model_version: str) -> dict[int, 
         .order_by(alerts.c.alert_id)
     )
     return {row.alert_id: row.alertname for row in rows}
+
+
+def told_firing(connection: Connection, model: str, receiver: str) -> list[int]:
+    """The alerts that fire now and of whose firing the receiver was told, oldest first."""
+    told = (
+        select(notifications.c.notification_id)
+        .where(
+            notifications.c.alert_id == alerts.c.alert_id,
+            notifications.c.receiver == receiver,
+            notifications.c.event == FIRING,
+            notifications.c.status == SENT,
+        )
+        .exists()
+    )
+    fires = (alerts.c.state == str(State.FIRING)) & (alerts.c.labels["model"].astext == model)
+    return list(connection.scalars(select(alerts.c.alert_id).where(fires, told).order_by(alerts.c.alert_id)))
+
+
+def still_firing(connection: Connection, alert_id: int) -> Stored | None:
+    """The alert as it is now; None where it does not fire."""
+    row = connection.execute(
+        select(alerts).where(alerts.c.alert_id == alert_id, alerts.c.state == str(State.FIRING))
+    ).first()
+    return None if row is None else _stored(row)
 
 
 def firing_counts(connection: Connection, model: str) -> dict[tuple[str, str], int]:

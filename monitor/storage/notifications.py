@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, ScalarSelect, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from migrations.schema.monitoring import notifications
+from migrations.schema.monitoring import alerts, notifications
 from monitor.alerts.grouping import Group
 from monitor.alerts.stages import DUE, FIRING, RESOLVED, SENT, SUPPRESSED
 
@@ -215,6 +215,23 @@ def was_told(connection: Connection, outgoing: Outgoing) -> bool:
         notifications.c.status == SENT,
     )
     return connection.scalar(found.limit(1)) is not None
+
+
+def fires_again(connection: Connection, outgoing: Outgoing) -> bool:
+    """Whether a later alert of the series fires, and the receiver was told so."""
+    later = (
+        select(notifications.c.notification_id)
+        .join(alerts, alerts.c.alert_id == notifications.c.alert_id)
+        .where(
+            alerts.c.fingerprint == outgoing.payload["fingerprint"],
+            alerts.c.alert_id > outgoing.alert_id,
+            alerts.c.state == FIRING,
+            notifications.c.receiver == outgoing.receiver,
+            notifications.c.event == FIRING,
+            notifications.c.status == SENT,
+        )
+    )
+    return connection.scalar(later.limit(1)) is not None
 
 
 def mark_sent(connection: Connection, notification_id: int, now: datetime) -> None:

@@ -20,7 +20,7 @@ from migrations.connect import unreachable
 from monitor.alerts.message import Links, direct
 from monitor.alerts.rules import UNWRITABLE
 from monitor.alerts.stages import FIRING, RESOLVED, SENT
-from monitor.channels.base import Channel, Delivery, Outcome
+from monitor.channels.base import Channel, Delivery, Outcome, attempt
 from monitor.domain.clock import Clock
 from monitor.tasks.notify import RetryPolicy
 from monitor.telemetry import Metrics
@@ -61,20 +61,25 @@ class Lifeline:
         patience: timedelta,
         metrics: Metrics,
         clock: Clock,
+        resend: Mapping[str, timedelta] | None = None,
     ) -> None:
-        """`channels` are those of the receivers of pages; trouble that lasts for `patience` is told."""
+        """`channels` are those of the receivers of pages; trouble that lasts for `patience` is told.
+
+        `resend` are the receivers that have to hear again so often of what lasts.
+        """
         self._engine = engine
         self._channels = channels
         self._model = model
         self._links = links
         self._patience = patience.total_seconds()
         self._retry = RetryPolicy()
+        self._resend = resend or {}
         self._metrics = metrics
         self._clock = clock
         self._unwritten: tuple[float, str] | None = None
         self._lock = threading.Lock()  # tasks run in threads of their own
         self._trouble: _Trouble | None = None
-        self._told: set[str] = set()
+        self._told: dict[str, float] = {}  # when each receiver was told last
         self._tries: dict[tuple[str, str], _Try] = {}
 
     def guard(self, run: Callable[[], None]) -> Callable[[], None]:
@@ -99,12 +104,18 @@ class Lifeline:
             known = self._trouble or _Trouble(self._clock.now(), now, reason)
             self._trouble = replace(known, reason=reason)
             if now - known.begun >= self._patience:
-                self._tell(self._trouble, FIRING, set(self._channels) - self._told)
+                self._tell(self._trouble, FIRING, {each for each in self._channels if self._has_to_hear(each)})
         elif self._trouble is not None:
             self._tell(self._trouble, RESOLVED, set(self._told))
             if not self._told:
                 self._trouble = None
                 self._tries.clear()
+
+    def _has_to_hear(self, receiver: str) -> bool:
+        told, every = self._told.get(receiver), self._resend.get(receiver)
+        if told is None:
+            return True
+        return every is not None and self._clock.monotonic() - told >= every.total_seconds()
 
     def _reason(self) -> str | None:
         if (away := unreachable(self._engine)) is not None:
@@ -123,12 +134,14 @@ class Lifeline:
                 continue
             delivery = self._deliver(receiver, trouble, event)
             if delivery.outcome is Outcome.RETRY:
-                delay = self._retry.delay(tried.failed + 1).total_seconds()
+                delay = max(self._retry.delay(tried.failed + 1), delivery.retry_after or timedelta(0)).total_seconds()
                 self._tries[receiver, event] = _Try(self._clock.monotonic() + delay, tried.failed + 1)
-            elif event == FIRING:
-                self._told.add(receiver)
+                continue
+            self._tries.pop((receiver, event), None)
+            if event == FIRING:
+                self._told[receiver] = self._clock.monotonic()
             else:
-                self._told.discard(receiver)
+                self._told.pop(receiver, None)
 
     def _deliver(self, receiver: str, trouble: _Trouble, event: str) -> Delivery:
         message = direct(
@@ -141,11 +154,7 @@ class Lifeline:
             runbook=RUNBOOK,
         )
         key = f"{message['fingerprint']}-{event}-{trouble.since.isoformat()}"
-        try:
-            delivery = self._channels[receiver].send(message, key)
-        except Exception as error:  # noqa: BLE001 - the edge to a channel's own library: its failure must not stop the others
-            _log.exception("channel of receiver %s failed", receiver)
-            delivery = Delivery(Outcome.RETRY, type(error).__name__)
+        delivery = attempt(self._channels[receiver], receiver, message, key)
         if delivery.outcome is Outcome.SENT:
             self._metrics.notifications.labels(receiver, SENT).inc()
         else:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from monitor.alerts.grouping import together
 from monitor.alerts.stages import DUE, FAILED, RESOLVED, SENT, SUPPRESSED
-from monitor.channels.base import Channel, Delivery, Outcome
+from monitor.channels.base import Channel, Delivery, Outcome, attempt
 from monitor.domain.clock import Clock
 from monitor.storage import notifications
 from monitor.storage.notifications import Outgoing
@@ -47,14 +47,19 @@ class Notify:
         metrics: Metrics,
         clock: Clock,
         one_by_one: Collection[str] = (),
+        by_series: Collection[str] = (),
     ) -> None:
-        """`one_by_one` are the receivers that group by themselves: they are told of each alert in its own message."""
+        """`one_by_one` are the receivers that group by themselves: they are told of each alert in its own message.
+
+        `by_series` take all alerts of a series for one: an old one's end, told late, would end the newer one.
+        """
         self._engine = engine
         self._channels = channels
         self._retry = retry
         self._metrics = metrics
         self._clock = clock
         self._one_by_one = frozenset(one_by_one)
+        self._by_series = frozenset(by_series)
         self._unmarked: set[str] = set()  # delivered, but not known to be marked: a full disk must not repeat them
 
     def run(self) -> None:
@@ -85,17 +90,23 @@ class Notify:
                 self._metrics.notification_failures.labels(first.receiver, str(delivery.outcome)).inc()
             if delivery.outcome is Outcome.RETRY:
                 skip.add(first.receiver)
-            at = self._clock.now() + self._retry.delay(first.attempts + 1)
+            wait = max(self._retry.delay(first.attempts + 1), delivery.retry_after or timedelta(0))
+            at = self._clock.now() + wait
             for each in rows:
                 self._mark(connection, each, delivery, now, at)
             return key
 
     def _may_be_told(self, connection: Connection, outgoing: Outgoing) -> bool:
-        """Ends a resolve whose firing message never arrived."""
-        if outgoing.event != RESOLVED or notifications.was_told(connection, outgoing):
+        """Ends a resolve whose firing message never arrived, or that a newer alert has overtaken."""
+        if outgoing.event != RESOLVED:
             return True
-        self._end(connection, outgoing, SUPPRESSED, "firing_not_told")
-        return False
+        if not notifications.was_told(connection, outgoing):
+            self._end(connection, outgoing, SUPPRESSED, "firing_not_told")
+            return False
+        if outgoing.receiver in self._by_series and notifications.fires_again(connection, outgoing):
+            self._end(connection, outgoing, SUPPRESSED, "fires_again")
+            return False
+        return True
 
     def _mark(
         self, connection: Connection, outgoing: Outgoing, delivery: Delivery, now: datetime, next_try: datetime
@@ -109,17 +120,21 @@ class Notify:
             self._end(connection, outgoing, FAILED, f"gave up: {delivery.reason}")
         else:
             notifications.mark_retry(connection, outgoing.notification_id, next_try, f"{DUE}: {delivery.reason}")
+            _log.warning(
+                "%s %s of %s is not told to %s yet: %s",
+                outgoing.payload["severity"],
+                outgoing.event,
+                outgoing.payload["alertname"],
+                outgoing.receiver,
+                delivery.reason,
+            )
 
     def _deliver(self, rows: Sequence[Outgoing], key: str) -> Delivery:
         receiver = rows[0].receiver
         channel = self._channels.get(receiver)
         if channel is None:
             return Delivery(Outcome.REFUSE, f"receiver {receiver!r} is no longer configured")
-        try:
-            return channel.send(together([each.payload for each in rows]), key)
-        except Exception as error:  # noqa: BLE001 - the edge to a channel's own library: its failure must not stop the others
-            _log.exception("channel of receiver %s failed", receiver)
-            return Delivery(Outcome.RETRY, f"channel error: {type(error).__name__}")
+        return attempt(channel, receiver, together([each.payload for each in rows]), key)
 
     def _end(self, connection: Connection, outgoing: Outgoing, status: str, reason: str) -> None:
         notifications.mark_ended(connection, outgoing.notification_id, status, reason)

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SLOW = -1  # in a script: answer after the client has given up
 LOST = -2  # in a script: take the message, then close without an answer
-SLOW_SECONDS = 1.0
+SLOW_SECONDS = 30.0
+BUSY = 429  # with `Retry-After: 7`
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Stub:
     url: str
     script: list[int]
     requests: list[tuple[Message, bytes]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     def next_status(self) -> int:
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -37,6 +39,7 @@ def answering(*script: int) -> Iterator[Stub]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            stub.paths.append(self.path)
             stub.requests.append((self.headers, body))
             status = stub.next_status()
             if status == LOST:
@@ -46,13 +49,15 @@ def answering(*script: int) -> Iterator[Stub]:
                 released.wait(SLOW_SECONDS)
                 status = 200
             self.send_response(status)
+            if status == BUSY:
+                self.send_header("Retry-After", "7")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None: ...
 
     server.RequestHandlerClass = Handler
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield stub

@@ -16,7 +16,7 @@ from monitor.channels.base import Delivery
 from monitor.channels.webhook import WebhookChannel, signature
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.telemetry import Metrics
-from tests.support.http_stub import LOST, SLOW, Stub, answering
+from tests.support.http_stub import BUSY, LOST, SLOW, Stub, answering
 from tests.support.monitored import Inbox, Stage
 
 SECRET = b"0123456789abcdef"
@@ -90,8 +90,10 @@ def test_a_message_is_signed_and_says_everything(stage: Stage) -> None:
     assert statuses(stage) == [("firing", "hook", "sent", 1)]
 
 
-@pytest.mark.parametrize("trouble", [500, 503, 429, SLOW, LOST])
-def test_trouble_is_tried_again_later_with_the_same_key_and_holds_nobody_else(stage: Stage, trouble: int) -> None:
+@pytest.mark.parametrize(("trouble", "wait"), [(500, 2), (503, 2), (401, 2), (BUSY, 7), (SLOW, 2), (LOST, 2)])
+def test_trouble_is_tried_again_later_with_the_same_key_and_holds_nobody_else(
+    stage: Stage, trouble: int, wait: int
+) -> None:
     queue(stage, ("firing", "hook", "due"), ("firing", "log", "due"))
     inbox = Inbox()
     with answering(trouble, 200) as stub, sender(stage, stub, inbox) as notify:
@@ -100,7 +102,10 @@ def test_trouble_is_tried_again_later_with_the_same_key_and_holds_nobody_else(st
         assert statuses(stage)[0] == ("firing", "hook", "due", 1)
         notify.run()
         assert len(stub.requests) == 1, "the next try waits for its time"
-        stage.clock.advance(2)
+        stage.clock.advance(wait - 1)
+        notify.run()
+        assert len(stub.requests) == 1, "nor does it come early"
+        stage.clock.advance(1)
         notify.run()
     assert statuses(stage)[0] == ("firing", "hook", "sent", 2)
     assert len({headers["Idempotency-Key"] for headers, _ in stub.requests}) == 1

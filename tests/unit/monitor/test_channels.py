@@ -21,7 +21,7 @@ MESSAGE = {
 
 def test_every_file_of_the_package_is_a_channel_under_its_own_name() -> None:
     folder = Path(monitor.channels.__path__[0])
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    files = {path.stem for path in folder.glob("[!_]*.py")} - {"base"}
     assert set(kinds()) == files
 
 

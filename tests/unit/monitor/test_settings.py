@@ -9,6 +9,7 @@ import pytest
 
 from migrations.settings import SettingsError
 from monitor.alerts.routes import Matcher, Route
+from monitor.channels.webhook import WebhookOptions
 from monitor.settings import MonitorSettings
 
 URL = "postgresql+psycopg2://monitor:hunter2hunter2@db/fusionwatch"
@@ -47,10 +48,19 @@ def test_only_the_database_must_be_named(environment: pytest.MonkeyPatch) -> Non
         ("ROUTES", '[{"receiver": "log", "matchers": ["camera=1"]}]', "camera cannot be matched; alertname"),
         ("ROUTES", '[{"receiver": "log"}, {"receiver": "log"}]', "route 2 (everything) is unreachable"),
         ("ROUTES", '[{"receiver": "log", "matchers": ["severity=page"]}]', "nobody is told of some alerts"),
-        ("RECEIVERS", '{"a": {"channel": "fax"}}', "one of ['log', 'webhook']"),
+        (
+            "RECEIVERS",
+            '{"a": {"channel": "fax"}}',
+            "one of ['alertmanager', 'apprise', 'log', 'opsgenie', 'pagerduty', 'slack', 'webhook']",
+        ),
         ("RECEIVERS", '{"a": {}}', "needs a channel"),
         ("RECEIVERS", '{"a": {"channel": "webhook"}}', "url: Field required; secret: Field required"),
         ("RECEIVERS", '{"a": {"channel": "log", "colour": "red"}}', "colour"),
+        (
+            "RECEIVERS",
+            '{"a": {"channel": "alertmanager", "url": "http://am", "username": "ann"}}',
+            "receiver 'a': username and password go together",
+        ),
         ("GATE_ALPHA", "2", "FUSIONWATCH_GATE_ALPHA"),
         ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO'"),
     ],
@@ -70,7 +80,8 @@ def test_receivers_come_key_by_key_from_the_environment(environment: pytest.Monk
     environment.setenv("FUSIONWATCH_ROUTES", '[{"receiver": "pager", "matchers": ["severity=~page|ticket"]}]')
     settings = MonitorSettings.from_environment()
     name, options = settings.options_of("pager")
-    assert (name, options.model_dump(mode="json")["url"]) == ("webhook", "https://pager.test/x")
+    assert isinstance(options, WebhookOptions)
+    assert (name, options.url.get_secret_value()) == ("webhook", "https://pager.test/x")
     assert settings.checked_routes == (Route("pager", (Matcher("severity", "=~", "page|ticket"),)),)
 
 
