@@ -49,3 +49,9 @@ class SilenceError(MonitorError):
 
     code = "silence"
     retryable = False
+
+
+class FencedError(MonitorError):
+    """This monitor led when its task began and does not lead now: it must not write."""
+
+    code = "fenced"

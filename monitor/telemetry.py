@@ -19,7 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.leader = self._gauge("scheduler_leader", "1 while this monitor leads, 0 while it stands by")
-        self.runs = self._counter("scheduler_runs", "runs of a task: ok, error or standby", "job", "result")
+        self.runs = self._counter("scheduler_runs", "runs of a task: ok, error, standby or fenced", "job", "result")
         self.last_success = self._gauge("drift_last_success_timestamp_seconds", "a task's last good run", "job")
         self.embedding_drift = self._gauge(
             "embedding_drift_score", "newest value of an embedding detector", "modality", "method"

@@ -56,16 +56,17 @@ class Monitor:
         self.engine = connect_engine(settings, "fusionwatch-monitor")
         self.metrics = Metrics()
         self._channels = channels(settings)
-        self.detect = detect(settings, self.engine, self.metrics, clock)
-        self.slos = slos(settings, self.engine, self.metrics, clock)
-        self.notify = notify(settings, self.engine, self._channels, self.metrics, clock)
-        self.resend = Resend(
-            self.engine, self._channels, resend(settings), model=settings.model, metrics=self.metrics, clock=clock
-        )
-        self.retrain = retrain(settings, self.engine, self.metrics, clock)
-        self.jobs = jobs(settings, self.engine, self.metrics, clock)
-        self.maintenance = Maintenance(self.engine, self.metrics, clock)
         self.leadership = Leadership(self.engine, settings.model)
+        fenced = self.leadership.fence(self.engine)
+        self.detect = detect(settings, fenced, self.metrics, clock)
+        self.slos = slos(settings, fenced, self.metrics, clock)
+        self.notify = notify(settings, fenced, self._channels, self.metrics, clock)
+        self.resend = Resend(
+            fenced, self._channels, resend(settings), model=settings.model, metrics=self.metrics, clock=clock
+        )
+        self.retrain = retrain(settings, self.engine, self.metrics, clock)  # for what people ask, who need not lead
+        self.jobs = jobs(settings, fenced, self.metrics, clock)
+        self.maintenance = Maintenance(fenced, self.metrics, clock)
         self.lifeline = lifeline(settings, self.engine, self._channels, self.metrics, clock)
         tasks = (
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
@@ -73,7 +74,7 @@ class Monitor:
             Task("lifeline", settings.detect_interval_seconds, self.lifeline.run, leader_only=False),
             Task("notify", settings.notify_interval_seconds, self._tell),
             Task("jobs", settings.retrain_interval_seconds, self.jobs.run),
-            Task("retrain", settings.retrain_interval_seconds, self.retrain.run),
+            Task("retrain", settings.retrain_interval_seconds, retrain(settings, fenced, self.metrics, clock).run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
         )
         self.scheduler = Scheduler(tasks, self.leadership, self.metrics, clock)

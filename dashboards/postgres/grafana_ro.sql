@@ -7,6 +7,6 @@ ALTER ROLE grafana_ro SET statement_timeout = '5s';
 ALTER ROLE grafana_ro SET default_transaction_read_only = on;
 GRANT USAGE ON SCHEMA public TO grafana_ro;
 GRANT SELECT ON findings, alerts, jobs, audit_log, model_versions, model_aliases, dead_letters,
-  offset_gaps TO grafana_ro;
+  offset_gaps, slo_counts, slo_status TO grafana_ro;
 GRANT SELECT (slot_start, model_version, modality, topic, partition, slot_seconds, worker_id, counts, updated_at)
   ON summaries TO grafana_ro;

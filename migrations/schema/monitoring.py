@@ -100,6 +100,15 @@ baseline_summaries = Table(
     totals(),
 )
 
+# Which monitor leads. A new leader raises the epoch; transactions of an older one are refused.
+leaders = Table(
+    "leaders",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("since", TIMESTAMP, nullable=False),
+)
+
 # What the sequential monitor remembers of one series of findings; bounded, and enough to go on after a restart.
 sequential_state = Table(
     "sequential_state",

@@ -12,6 +12,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from monitor.domain.clock import Clock
+from monitor.errors import FencedError
 from monitor.tasks.leader import Leadership
 from monitor.telemetry import Metrics
 
@@ -19,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 # The scheduler plans by the wall clock: a jump larger than this plans every task anew, so that none waits out an hour.
 CLOCK_JUMP_SECONDS = 2.0
+TICK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Scheduler:
     """Owns the threads that run tasks. One run of a task at a time; runs that were missed become one."""
 
     def __init__(self, tasks: Sequence[Task], leadership: Leadership, metrics: Metrics, clock: Clock) -> None:
-        self._tasks = tasks
+        self.tasks = tasks
         self._leadership = leadership
         self._metrics = metrics
         self._clock = clock
@@ -49,21 +51,25 @@ class Scheduler:
 
     def run(self, stop: threading.Event) -> None:
         """Run tasks until `stop` is set, then wait for those in progress and give leadership up."""
-        for task in self._tasks:
+        for task in self.tasks:
             self._scheduler.add_job(
                 self._run_one, "interval", (task,), seconds=task.seconds, id=task.name, next_run_time=self._clock.now()
             )
         self._scheduler.start()
         try:
-            self._watch_clock(stop)
+            self._watch(stop)
         finally:
             self._scheduler.shutdown(wait=True)
             self._leadership.release()
             self._metrics.leader.set(0)
 
-    def _watch_clock(self, stop: threading.Event) -> None:
+    def _watch(self, stop: threading.Event) -> None:
         offset = self._offset()
-        while not stop.wait(timeout=0.5):
+        heard = self._clock.monotonic()
+        while not stop.wait(timeout=TICK_SECONDS):
+            if self._clock.monotonic() - heard >= self._leadership.lease.total_seconds() / 3:
+                self._leadership.renew()  # however long tasks take
+                heard = self._clock.monotonic()
             now = self._offset()
             if abs(now - offset) > CLOCK_JUMP_SECONDS:
                 _log.warning("the clock jumped by %.0f s: every task is planned anew", now - offset)
@@ -80,6 +86,10 @@ class Scheduler:
             return
         try:
             task.run()
+        except FencedError as error:
+            _log.warning("task %s stopped: %s", task.name, error)
+            self._metrics.runs.labels(task.name, "fenced").inc()
+            return
         except Exception:  # noqa: BLE001 - the edge of a task: whatever failed, the next run must come
             _log.exception("task %s failed and will be run again", task.name)
             self._metrics.runs.labels(task.name, "error").inc()

@@ -124,6 +124,11 @@ def test_grafanas_role_reads_no_embeddings_and_writes_nothing(engine: Engine, sq
         run(engine, sql, seed.NOW, seed.NOW)
 
 
+@pytest.mark.parametrize("table", ["slo_counts", "slo_status"])
+def test_grafanas_role_reads_what_is_left_of_budgets(engine: Engine, table: str) -> None:
+    assert run(engine, f"SELECT count(*) AS n FROM {table}", seed.NOW, seed.NOW) == [{"n": 0}]
+
+
 def test_layout_has_no_overlap_and_every_panel_says_what_it_shows() -> None:
     taken: set[tuple[int, int]] = set()
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
