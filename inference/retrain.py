@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from sqlalchemy import Engine, select
 from torch import nn
@@ -23,11 +22,11 @@ from inference.jobs import ClaimedJob
 from inference.labelled import LabelledRow, Resolved, Resolver, labelled_rows
 from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from inference.predictor import FUSED
 from inference.request import RequestParser
 from inference.training.calibrate import fit_temperature
+from inference.training.compare import compare, latencies
 from inference.training.data import LabelledExample, split, targets
-from inference.training.evaluate import PATTERNS, predict_logits, summarise
+from inference.training.evaluate import predict_logits
 from inference.training.fit import fit
 from inference.training.fit_settings import FitSettings
 from inference.training.store import LocalStore
@@ -55,7 +54,8 @@ class RetrainSettings:
 
     `held_out_share` of the rows is never trained on: half of it calibrates, half of it measures champion and
     candidate, and all of it is the candidate's baseline. `replay_share` of the training examples comes from what the
-    champion was trained on, so that the candidate does not forget it.
+    champion was trained on, so that the candidate does not forget it. What `test` holds, a folder of labelled messages
+    that stay the same, is never trained on either: the gate looks at it beside the recent rows.
     """
 
     checkpoints: Path
@@ -66,6 +66,7 @@ class RetrainSettings:
     replay_share: float = 0.3
     min_rows: int = 300
     family_modules: tuple[str, ...] = ()
+    test: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,10 @@ class Retraining:
         progress(phase="reading labelled rows")
         champion = self._load(job.spec["base_version"])
         resolved = self._resolve(job, champion)
-        deal, replay = self._deal(resolved.examples, champion)
+        test = self._labelled(self._settings.test, champion)
+        frozen = {example.key for example in test}
+        deal, replay = self._deal([each for each in resolved.examples if each.key not in frozen], champion)
+        replay = [each for each in replay if each.key not in frozen]
         progress(phase="training", rows=len(deal.training), replay=len(replay))
         model, fitted = self._fit(champion, deal.training + replay, progress, should_stop)
         if should_stop():
@@ -110,6 +114,7 @@ class Retraining:
         return {
             "training": {
                 "rows": len(deal.training),
+                "held_out": len(deal.unseen),
                 "replay": len(replay),
                 "left_out": dict(resolved.left_out),
                 "seconds": round(fitted.seconds, 1),
@@ -117,7 +122,7 @@ class Retraining:
                 "ended": fitted.ended,
                 "fit": asdict(self._settings.fit),
             },
-            **measure(champion, candidate, deal.measuring),
+            **measure(champion, candidate, deal.measuring, test),
         }
 
     def _load(self, version: str) -> Checkpoint:
@@ -150,14 +155,15 @@ class Retraining:
         calibration, measuring = split(unseen, 0.5, salt="measuring")
         share = self._settings.replay_share
         wanted = round(len(training) * share / (1 - share))
-        return Deal(training, calibration, measuring), self._replay(champion)[:wanted]
+        return Deal(training, calibration, measuring), self._labelled(self._settings.replay, champion)[:wanted]
 
-    def _replay(self, champion: Checkpoint) -> list[LabelledExample]:
-        if self._settings.replay is None:
+    def _labelled(self, folder: Path | None, champion: Checkpoint) -> list[LabelledExample]:
+        """The usable examples of a folder that brings its own labels."""
+        if folder is None:
             return []
-        labels = LocalStore(self._settings.replay).labels()
+        labels = LocalStore(folder).labels()
         rows = [LabelledRow(request_id, label, {}) for request_id, label in sorted(labels.items())]
-        return self._resolver(self._settings.replay, champion, None).resolve(rows).examples
+        return self._resolver(folder, champion, None).resolve(rows).examples
 
     def _fit(
         self,
@@ -202,28 +208,16 @@ class _Told:
 
 
 def measure(
-    champion: Checkpoint, candidate: Checkpoint, examples: Sequence[LabelledExample]
-) -> dict[str, dict[str, Any]]:
-    """Both models on the same examples, as the gate takes it: accuracy, ECE, by pattern, and the paired counts."""
-    labels = np.array([example.label for example in examples])
-    right = {}
-    measured: dict[str, dict[str, Any]] = {}
-    for name, checkpoint in (("champion", champion), ("candidate", candidate)):
-        found = {}
-        for pattern in PATTERNS:
-            logits = predict_logits(checkpoint.model, checkpoint.preprocessor, examples, pattern)
-            found[pattern] = summarise((logits / checkpoint.temperature).softmax(1).double().numpy(), labels)
-            if pattern == FUSED:
-                right[name] = logits.argmax(1).numpy() == labels
-        measured[name] = {
-            "version": checkpoint.version,
-            "accuracy": found[FUSED].accuracy,
-            "ece": found[FUSED].ece,
-            "n": found[FUSED].count,
-            "by_pattern": {seen: {"accuracy": one.accuracy, "n": one.count} for seen, one in found.items()},
-        }
-    measured["paired"] = {
-        "only_champion_right": int((right["champion"] & ~right["candidate"]).sum()),
-        "only_candidate_right": int((right["candidate"] & ~right["champion"]).sum()),
-    }
+    champion: Checkpoint,
+    candidate: Checkpoint,
+    recent: Sequence[LabelledExample],
+    test: Sequence[LabelledExample] = (),
+) -> dict[str, Any]:
+    """Both models as the gate takes it: on recent examples, and under `test` on a frozen test set."""
+    measured = compare(champion, candidate, recent)
+    spent = latencies((champion, candidate), recent)
+    for name, milliseconds in zip(("champion", "candidate"), spent, strict=True):
+        measured[name]["latency_ms"] = milliseconds
+    if test:
+        measured["test"] = compare(champion, candidate, test)
     return measured

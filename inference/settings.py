@@ -161,6 +161,7 @@ class TrainerSettings(ModelSettings):
     training_store: Path = Field(description="folder with the raw messages of labelled traffic")
     replay_store: Path | None = Field(default=None, description="folder with labelled messages of the original data")
     replay_share: float = Field(default=0.3, ge=0, lt=1, description="share of training examples out of replay_store")
+    test_store: Path | None = Field(default=None, description="folder with labelled messages of a frozen test set")
     held_out_share: float = Field(default=0.4, gt=0, lt=1, description="share of labelled rows not trained on")
     train_min_rows: int = Field(default=300, ge=256, description="labelled rows below which a job fails")
 
@@ -180,7 +181,7 @@ class TrainerSettings(ModelSettings):
     trainer_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
     trainer_port: int = Field(default=9103, ge=0, le=65535, description="its port; 0 takes a free one")
 
-    @field_validator("checkpoints", "training_store", "replay_store")
+    @field_validator("checkpoints", "training_store", "replay_store", "test_store")
     @classmethod
     def _folder(cls, folder: Path | None) -> Path | None:
         if folder is not None and not folder.is_dir():

@@ -64,6 +64,7 @@ class TrainerProgram:
                 replay_share=settings.replay_share,
                 min_rows=settings.train_min_rows,
                 family_modules=settings.families(),
+                test=settings.test_store,
             ),
             pick_device(settings.device),
         )

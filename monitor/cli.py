@@ -16,7 +16,7 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from migrations.connect import SchemaTooOldError, require_revision
-from monitor import cli_baselines, cli_jobs, cli_silences, comparison, telemetry, wiring
+from monitor import cli_baselines, cli_champion, cli_jobs, cli_silences, comparison, telemetry, wiring
 from monitor.errors import MonitorError
 from monitor.storage import alerts
 from monitor.terminal import EXIT_SETTINGS, complaints, console, read_settings
@@ -28,6 +28,7 @@ alerts_app = typer.Typer(no_args_is_help=True, help="Alerts.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_baselines.app, name="baseline")
+app.add_typer(cli_champion.app, name="champion")
 app.add_typer(cli_silences.app, name="silence")
 
 

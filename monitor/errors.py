@@ -37,6 +37,13 @@ class BaselineError(MonitorError):
     retryable = False
 
 
+class PromotionError(MonitorError):
+    """A version cannot be made champion, or there is nothing to show of one that was; the text says why."""
+
+    code = "promotion"
+    retryable = False
+
+
 class ServedElsewhereError(MonitorError):
     """The model is served elsewhere: there is nothing here that a trainer could start from."""
 

@@ -91,11 +91,21 @@ class MonitorSettings(DatabaseSettings):
     retrain_max_rows: int = Field(default=20_000, ge=1, description="labelled rows a job trains on, the newest")
     gate_min_rows: int = Field(default=100, ge=1, description="held-out rows that the gate needs")
     gate_alpha: float = Field(default=0.05, gt=0, lt=1, description="level of the paired test")
+    gate_max_drop: float = Field(default=0.03, ge=0, le=1, description="accuracy lost that must be ruled out")
     gate_max_ece: float = Field(
         default=0.05, ge=0, le=1, description="a candidate's ECE, unless the champion's is worse"
     )
-    gate_max_pattern_drop: float = Field(default=0.1, ge=0, le=1, description="accuracy lost in one presence pattern")
-    gate_min_pattern_rows: int = Field(default=30, ge=1, description="rows from which a pattern is looked at")
+    gate_max_slice_drop: float = Field(
+        default=0.1, ge=0, le=1, description="accuracy lost in one class or presence pattern"
+    )
+    gate_min_slice_rows: int = Field(default=30, ge=1, description="held-out rows that each class needs")
+    gate_max_slowdown: float = Field(default=1.5, ge=1, le=100, description="a pass beside the champion's")
+    gate_min_reliance: float = Field(
+        default=0.02, ge=0, le=1, description="confidence that a modality is worth, unless less to the champion"
+    )
+    gate_sets: tuple[Literal["recent", "test"], ...] = Field(
+        default=("recent",), description="sets that must be measured; a test set is judged wherever it was"
+    )
 
     receivers: dict[str, dict[str, SecretStr]] = Field(
         default_factory=lambda: {"log": {"channel": SecretStr("log")}},

@@ -27,6 +27,8 @@ from monitor.slo_settings import objectives
 from monitor.storage.slos import Sources
 from monitor.tasks.alerting import Alerting
 from monitor.tasks.baselines import Baselines
+from monitor.tasks.candidates import Candidates
+from monitor.tasks.champions import Champions
 from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
 from monitor.tasks.jobs import Cancelling, Jobs
@@ -267,20 +269,7 @@ def policy(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
 
 def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Retrain:
     """The retrain task."""
-    return Retrain(
-        engine,
-        settings.model,
-        policy(settings, engine, metrics, clock),
-        GateLimits(
-            min_rows=settings.gate_min_rows,
-            alpha=settings.gate_alpha,
-            max_ece=settings.gate_max_ece,
-            max_pattern_drop=settings.gate_max_pattern_drop,
-            min_pattern_rows=settings.gate_min_pattern_rows,
-        ),
-        metrics,
-        clock,
-    )
+    return Retrain(candidates(settings, engine, metrics, clock), policy(settings, engine, metrics, clock))
 
 
 def jobs(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Jobs:
@@ -291,6 +280,27 @@ def jobs(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clo
 def cancelling(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Cancelling:
     """What people do with jobs."""
     return Cancelling(engine, settings.model, clock or SystemClock())
+
+
+def candidates(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Candidates:
+    """The task that judges what was trained, and promotes it."""
+    limits = GateLimits(
+        min_rows=settings.gate_min_rows,
+        alpha=settings.gate_alpha,
+        max_drop=settings.gate_max_drop,
+        max_ece=settings.gate_max_ece,
+        max_slice_drop=settings.gate_max_slice_drop,
+        min_slice_rows=settings.gate_min_slice_rows,
+        max_slowdown=settings.gate_max_slowdown,
+        min_reliance=settings.gate_min_reliance,
+        required=settings.gate_sets,
+    )
+    return Candidates(engine, settings.model, limits, metrics, clock)
+
+
+def champions(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Champions:
+    """What people do with the champion."""
+    return Champions(engine, settings.model, clock or SystemClock())
 
 
 def api(settings: MonitorSettings, engine: Engine) -> FastAPI:

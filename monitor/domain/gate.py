@@ -1,121 +1,212 @@
-"""The gate before promotion: candidate against champion, measured on the same held-out rows."""
+"""The gate before promotion: candidate against champion, measured on the same rows that neither was trained on.
+
+Every check has to pass. One that fails, or for which there is too little data, keeps the candidate out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import NormalDist
 
-from scipy.stats import binomtest
+from monitor.domain.gate_result import CLASS, PATTERN, RECENT, Compared, Measured, TrainingResult
+from monitor.domain.paired import difference_interval, p_second_worse
 
-from monitor.domain.job import Condition, Decision
 
+class Outcome(StrEnum):
+    """Of one check or of all; `insufficient` says that the data cannot tell, and is no pass."""
 
-class ResultError(ValueError):
-    """A trainer's result lacks a figure, or holds one that cannot be."""
+    PASSED = "passed"
+    FAILED = "failed"
+    INSUFFICIENT = "insufficient"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One model on the held-out rows: accuracy and ECE in [0, 1] over n rows, and (accuracy, n) by presence pattern."""
+class Check:
+    """One check: its name, its outcome, and why, in words."""
 
-    version: str
-    accuracy: float
-    ece: float
+    name: str
+    outcome: Outcome
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: both models' figure on n rows, and the interval of what the candidate gains, if known."""
+
+    set: str
+    figure: str
     n: int
-    by_pattern: Mapping[str, tuple[float, int]]
+    champion: float
+    candidate: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a trained job brings. The two counts are of held-out rows that exactly one of the models got right."""
+class Verdict:
+    """All checks, and the table that they are made from."""
 
-    candidate: Measured
-    champion: Measured
-    only_champion_right: int
-    only_candidate_right: int
+    checks: tuple[Check, ...]
+    table: tuple[Row, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """`failed` where one check failed, else `insufficient` where one could not tell."""
+        outcomes = {check.outcome for check in self.checks}
+        return next((each for each in (Outcome.FAILED, Outcome.INSUFFICIENT) if each in outcomes), Outcome.PASSED)
 
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """`alpha` of the paired test; `max_ece`; `max_pattern_drop` in accuracy, looked at from `min_pattern_rows` on."""
+    """What a candidate is held to.
+
+    `max_drop` in accuracy must be ruled out at level `alpha` on all rows; on the rows of one class or presence pattern
+    it is `max_slice_drop`, of the figures themselves. `max_ece` holds unless the champion's is worse. A pass may take
+    `max_slowdown` times the champion's. A modality must be worth `min_reliance` of confidence, unless it is worth less
+    to the champion. `required` sets must be there; others are judged where they are.
+    """
 
     min_rows: int
     alpha: float
+    max_drop: float
     max_ece: float
-    max_pattern_drop: float
-    min_pattern_rows: int
+    max_slice_drop: float
+    min_slice_rows: int
+    max_slowdown: float = 1.5
+    min_reliance: float = 0.01
+    required: tuple[str, ...] = field(default=(RECENT,))
 
 
-def parse_result(raw: object) -> TrainingResult:
-    """Read `jobs.result`. Raises ResultError with what is wrong."""
-    if not isinstance(raw, Mapping):
-        raise ResultError("the result is not an object")
-    try:
-        paired = raw["paired"]
-        result = TrainingResult(
-            _measured(raw["candidate"]),
-            _measured(raw["champion"]),
-            int(paired["only_champion_right"]),
-            int(paired["only_candidate_right"]),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ResultError(f"the result is incomplete: {error!r}") from error
-    if result.candidate.n != result.champion.n:
-        raise ResultError(f"measured on different rows: {result.candidate.n} and {result.champion.n}")
-    if min(result.only_champion_right, result.only_candidate_right) < 0:
-        raise ResultError("a count of rows is negative")
-    return result
+def judge(result: TrainingResult, limits: GateLimits) -> Verdict:
+    """Whether the candidate may go on."""
+    checks = [
+        Check(f"{name}_set", Outcome.INSUFFICIENT, f"the trainer measured no {name} set")
+        for name in limits.required
+        if name not in result.sets
+    ]
+    for name, compared in result.sets.items():
+        prefix = "" if name == RECENT else f"{name}_"
+        checks += [
+            Check(prefix + each.name, each.outcome, each.text)
+            for each in (
+                _rows(compared, limits),
+                _not_worse(compared, limits),
+                _calibrated(compared, limits),
+                _slices(compared, CLASS, limits),
+                _slices(compared, PATTERN, limits),
+            )
+        ]
+    checks += [_latency(result.recent, limits), _reliance(result.recent, limits)]
+    table = tuple(row for name, compared in result.sets.items() for row in _table(name, compared, limits))
+    return Verdict(tuple(checks), table)
 
 
-def _measured(raw: Mapping[str, Any]) -> Measured:
-    patterns = {name: (float(one["accuracy"]), int(one["n"])) for name, one in raw["by_pattern"].items()}
-    measured = Measured(str(raw["version"]), float(raw["accuracy"]), float(raw["ece"]), int(raw["n"]), patterns)
-    shares = [measured.accuracy, measured.ece, *(accuracy for accuracy, _ in patterns.values())]
-    if not all(0.0 <= share <= 1.0 for share in shares):  # false for NaN too
-        raise ResultError(f"accuracy and ECE of {measured.version} must lie between 0 and 1: {shares}")
-    return measured
+def _rows(compared: Compared, limits: GateLimits) -> Check:
+    n = compared.candidate.n
+    outcome = Outcome.PASSED if n >= limits.min_rows else Outcome.INSUFFICIENT
+    return Check("held_out_rows", outcome, f"{n} held-out rows, {limits.min_rows} needed")
 
 
-def judge(result: TrainingResult, limits: GateLimits) -> Decision:
-    """Whether the candidate may become champion. Every condition must hold."""
-    conditions = (
-        _enough_rows(result, limits),
-        _not_worse(result, limits),
-        _calibrated(result, limits),
-        _no_pattern_collapsed(result, limits),
-    )
-    return Decision(all(condition.met for condition in conditions), conditions)
+def _z(limits: GateLimits) -> float:
+    """Of a two-sided interval whose lower end alone is wrong with probability alpha."""
+    return NormalDist().inv_cdf(1 - limits.alpha)
 
 
-def _enough_rows(result: TrainingResult, limits: GateLimits) -> Condition:
-    n = result.candidate.n
-    return Condition("held_out_rows", n >= limits.min_rows, f"{n} held-out rows, {limits.min_rows} needed")
-
-
-def _not_worse(result: TrainingResult, limits: GateLimits) -> Condition:
-    """One-sided exact McNemar test on the discordant rows (McNemar 1947): may the candidate be called worse?"""
-    b, c = result.only_champion_right, result.only_candidate_right
-    p = float(binomtest(b, b + c, 0.5, alternative="greater").pvalue) if b + c else 1.0
-    worse = p < limits.alpha
+def _not_worse(compared: Compared, limits: GateLimits) -> Check:
+    """Worse by McNemar's test fails; a drop that the interval cannot rule out is not enough to go on."""
+    rows = compared.paired
+    if rows.n == 0:
+        return Check("accuracy", Outcome.INSUFFICIENT, "no rows")
+    p = p_second_worse(rows)
+    low, high = difference_interval(rows, _z(limits))
+    ruled_out = low >= -limits.max_drop
+    outcome = Outcome.FAILED if p < limits.alpha else Outcome.PASSED if ruled_out else Outcome.INSUFFICIENT
     text = (
-        f"accuracy {result.candidate.accuracy:.3f} against {result.champion.accuracy:.3f}; "
-        f"only one was right on {c} (candidate) and {b} (champion) rows, p = {p:.3g} that the candidate is not worse"
+        f"accuracy {compared.candidate.accuracy:.3f} against {compared.champion.accuracy:.3f}, a gain between "
+        f"{low:+.3f} and {high:+.3f}; only one was right on {rows.only_second} (candidate) and {rows.only_first} "
+        f"(champion) rows, p = {p:.3g} that the candidate is not worse"
     )
-    return Condition("accuracy", not worse, text)
+    if outcome is Outcome.INSUFFICIENT:
+        text += f"; a drop of more than {limits.max_drop:.3f} cannot be ruled out"
+    return Check("accuracy", outcome, text)
 
 
-def _calibrated(result: TrainingResult, limits: GateLimits) -> Condition:
-    ece, before = result.candidate.ece, result.champion.ece
-    met = ece <= limits.max_ece or ece <= before
-    return Condition("calibration", met, f"ECE {ece:.3f} against {before:.3f}, limit {limits.max_ece:.3f}")
+def _calibrated(compared: Compared, limits: GateLimits) -> Check:
+    ece, before = compared.candidate.ece, compared.champion.ece
+    outcome = Outcome.PASSED if ece <= limits.max_ece or ece <= before else Outcome.FAILED
+    return Check("calibration", outcome, f"ECE {ece:.3f} against {before:.3f}, limit {limits.max_ece:.3f}")
 
 
-def _no_pattern_collapsed(result: TrainingResult, limits: GateLimits) -> Condition:
-    collapsed = []
-    for name, (before, n) in sorted(result.champion.by_pattern.items()):
-        after, m = result.candidate.by_pattern.get(name, (0.0, 0))
-        if n >= limits.min_pattern_rows and (m == 0 or after < before - limits.max_pattern_drop):
-            collapsed.append(f"{name}: {before:.3f} to {after:.3f}" if m else f"{name}: not measured")
-    text = f"collapsed: {'; '.join(collapsed)}" if collapsed else "no presence pattern collapsed"
-    return Condition("presence_patterns", not collapsed, text)
+def _slices(compared: Compared, kind: str, limits: GateLimits) -> Check:
+    """Every class, or every presence pattern, that either model was measured on."""
+    name = "classes" if kind == CLASS else "presence_patterns"
+    champion, candidate = compared.champion.slices(kind), compared.candidate.slices(kind)
+    known = sorted(champion.keys() | candidate.keys())
+    if not known:
+        return Check(name, Outcome.INSUFFICIENT, f"no {kind} was measured")
+    fallen, short = [], []
+    for each in known:
+        (before, n), (after, m) = champion.get(each, (0.0, 0)), candidate.get(each, (0.0, 0))
+        rows = compared.paired_in(kind, each)
+        surely = rows is not None and p_second_worse(rows) < limits.alpha / len(known)  # Bonferroni over slices
+        if min(n, m) < limits.min_slice_rows:
+            short.append(f"{each}: {min(n, m)} rows")
+        elif after < before - limits.max_slice_drop or surely:
+            fallen.append(f"{each}: {before:.3f} to {after:.3f}")
+    if fallen:
+        return Check(name, Outcome.FAILED, f"worse: {'; '.join(fallen)}")
+    if short:
+        text = f"fewer than {limits.min_slice_rows} rows: {'; '.join(short)}"
+        return Check(name, Outcome.INSUFFICIENT, text)
+    return Check(name, Outcome.PASSED, f"none lost more than {limits.max_slice_drop:.3f}: {', '.join(known)}")
+
+
+def _latency(compared: Compared, limits: GateLimits) -> Check:
+    before, after = compared.champion.latency_ms, compared.candidate.latency_ms
+    if before is None or after is None:
+        return Check("latency", Outcome.INSUFFICIENT, "the trainer measured no latency")
+    outcome = Outcome.PASSED if after <= before * limits.max_slowdown else Outcome.FAILED
+    text = f"a pass takes {after:.1f} ms against {before:.1f} ms, limit {limits.max_slowdown:g} times as long"
+    return Check("latency", outcome, text)
+
+
+def _reliance(compared: Compared, limits: GateLimits) -> Check:
+    """A candidate that looks at one modality alone may score well until that one fails."""
+    before, after = compared.champion.reliance, compared.candidate.reliance
+    if not after or after.keys() != before.keys():
+        return Check("reliance", Outcome.INSUFFICIENT, "what each modality contributes was not measured of both")
+    ignored = [
+        f"{name} ({after[name]:.3f}, the champion's {before[name]:.3f})"
+        for name in sorted(after)
+        if len(after) > 1 and after[name] < min(limits.min_reliance, before[name])
+    ]
+    if ignored:
+        return Check("reliance", Outcome.FAILED, f"the candidate ignores {', '.join(ignored)}")
+    told = ", ".join(f"{name} {lost:.3f}" for name, lost in sorted(after.items()))
+    return Check("reliance", Outcome.PASSED, f"confidence lost without each modality: {told}")
+
+
+def _table(name: str, compared: Compared, limits: GateLimits) -> Iterator[Row]:
+    champion, candidate, n = compared.champion, compared.candidate, compared.champion.n
+    if n:
+        interval = difference_interval(compared.paired, _z(limits))
+        yield Row(name, "accuracy", n, champion.accuracy, candidate.accuracy, *interval)
+    yield Row(name, "ece", n, champion.ece, candidate.ece)
+    for kind in (CLASS, PATTERN):
+        for each, (before, rows) in sorted(champion.slices(kind).items()):
+            after, _ = candidate.slices(kind).get(each, (0.0, 0))
+            paired = compared.paired_in(kind, each)
+            low, high = difference_interval(paired, _z(limits)) if paired is not None and paired.n else (None, None)
+            yield Row(name, f"accuracy, {kind} {each}", rows, before, after, low, high)
+    yield from _others(name, champion, candidate)
+
+
+def _others(name: str, champion: Measured, candidate: Measured) -> Iterator[Row]:
+    for modality in sorted(champion.reliance.keys() & candidate.reliance.keys()):
+        yield Row(
+            name, f"reliance on {modality}", champion.n, champion.reliance[modality], candidate.reliance[modality]
+        )
+    if champion.latency_ms is not None and candidate.latency_ms is not None:
+        yield Row(name, "latency in ms", champion.n, champion.latency_ms, candidate.latency_ms)

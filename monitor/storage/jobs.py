@@ -79,6 +79,15 @@ def newest_result(connection: Connection, model: str) -> Job | None:
     return None if row is None else _job(row)
 
 
+def newest_judged(connection: Connection, model: str, job_id: int | None = None) -> Job | None:
+    """The model's newest job that the gate judged, or this one of its jobs; None where there is none."""
+    query = select(jobs).where(jobs.c.model == model, jobs.c.result["gate"]["conditions"].is_not(None))
+    if job_id is not None:
+        query = query.where(jobs.c.job_id == job_id)
+    row = connection.execute(query.order_by(jobs.c.job_id.desc()).limit(1)).first()
+    return None if row is None else _job(row)
+
+
 def queue(
     connection: Connection, model: str, spec: Mapping[str, Any], *, now: datetime, deadline: datetime
 ) -> int | None:

@@ -13,6 +13,7 @@ from migrations.schema.monitoring import audit_log, baselines, model_aliases, mo
 from monitor.errors import NoChampionError
 
 CHAMPION = "champion"
+PROMOTED, ROLLED_BACK = "promoted", "rolled_back"  # actions of the audit log
 OBSERVED = "observed"  # the family of versions that are served elsewhere
 
 
@@ -54,20 +55,58 @@ def champion(connection: Connection, model: str) -> ModelVersion:
     )
 
 
+def versions(connection: Connection, model: str) -> frozenset[str]:
+    """The registered versions of a model."""
+    return frozenset(connection.scalars(select(model_versions.c.version).where(model_versions.c.model == model)))
+
+
 def has_baseline(connection: Connection, version: str) -> bool:
     """Whether a version is registered and brings a baseline."""
     found = connection.scalar(select(baselines.c.baseline_id).where(baselines.c.model_version == version))
     return found is not None
 
 
-def promote(connection: Connection, model: str, *, expected: str, version: str, now: datetime) -> bool:
-    """Compare-and-set of the champion alias; False, with nothing changed, where it is no longer `expected`."""
+def promote(
+    connection: Connection,
+    model: str,
+    *,
+    expected: str,
+    version: str,
+    actor: str,
+    details: Mapping[str, Any],
+    now: datetime,
+    action: str = PROMOTED,
+) -> bool:
+    """Compare-and-set of the champion alias, with its row in the audit log; False, with nothing changed, where the
+    champion is no longer `expected`.
+
+    Both rows are of the caller's transaction: whoever sees one sees the other.
+    """
     moved = connection.execute(
         update(model_aliases)
         .where(model_aliases.c.model == model, model_aliases.c.alias == CHAMPION, model_aliases.c.version == expected)
         .values(version=version, updated_at=now)
     )
-    return moved.rowcount == 1
+    if moved.rowcount != 1:
+        return False
+    told = {**details, "model": model, "from": expected}
+    audit(connection, actor=actor, action=action, subject=version, details=told, now=now)
+    return True
+
+
+def former_champion(connection: Connection, model: str, version: str) -> str | None:
+    """The version that `version` took the place of when it was last promoted; None where it never was."""
+    former: str | None = connection.scalar(
+        select(audit_log.c.details["from"].astext)
+        .where(
+            audit_log.c.action == PROMOTED,
+            audit_log.c.subject == version,
+            audit_log.c.details["model"].astext == model,
+        )
+        .order_by(audit_log.c.audit_id.desc())
+        .limit(1)
+    )
+    return former
 
 
 def audit(

