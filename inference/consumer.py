@@ -107,6 +107,7 @@ class GroupConsumer:
         self.unsynced: set[Partition] = set()
         self.epoch = 0
         self.assigned = False  # whether the group has given this member its part, which may be no partition at all
+        self._waits_since: float | None = time.monotonic()  # for its part; None while it has one
         self._consumer = self._join()
 
     def _join(self) -> Any:
@@ -189,8 +190,10 @@ class GroupConsumer:
             kind, partitions = self.events.get()
             if kind == "assigned":
                 self.assigned = True
+                self._waits_since = None
                 held |= set(partitions)
             else:
+                self._waits_since = time.monotonic()
                 held -= set(partitions)
             if not partitions:
                 continue
@@ -210,6 +213,7 @@ class GroupConsumer:
         while not self.events.empty():
             self.events.get()
         self.assigned = False
+        self._waits_since = time.monotonic()
         self._start_epoch(set())
         self._consumer = self._join()
 
@@ -278,14 +282,24 @@ class GroupConsumer:
         for partition in list(self._stored):
             # the client's own, which passes what holds no record, as the end of a transaction
             position = self._consumer.position(_theirs(partition), timeout_ms=1000)
-            if position is not None:
-                read[partition] = int(position)
+            # a client that has lost its position stands still
+            read[partition] = int(position) if position is not None else self._stored.get(partition) or 0
         ends = self._consumer.end_offsets([_theirs(partition) for partition in read]) if read else {}
         lag = {}
         for partition, position in read.items():
             fetched = self._consumer.highwater(_theirs(partition)) or 0  # the embedded broker lists too short an end
             lag[partition] = max(fetched, ends[_theirs(partition)]) - position
         return read, lag
+
+    def left_out(self, seconds: float) -> bool:
+        """Whether this member has waited so long for its part of the group's partitions although the broker answers.
+
+        Raises KafkaError where the broker does not.
+        """
+        if self._waits_since is None or time.monotonic() - self._waits_since < seconds:
+            return False
+        self._consumer.end_offsets([TopicPartition(self.topic, 0)])
+        return True
 
     def lag(self) -> dict[Partition, int]:
         """Messages behind the end of each partition, as far as it is known."""

@@ -69,7 +69,8 @@ class Worker:
     ) -> None:
         """`serving` tells the model to use from now on; `channels` maps each stage to the channel it takes from.
 
-        A consumer that stands still for `stall_seconds` although there is something to read is rebuilt.
+        A consumer that stands still for `stall_seconds` although there is something to read, or waits as long for its
+        part of the group's partitions, is rebuilt.
         """
         self._consumer = consumer
         self._read_offsets = read_offsets
@@ -84,6 +85,7 @@ class Worker:
         self._channels = channels
         self._failure: BaseException | None = None
         self._looked = self._guarded_at = time.monotonic()
+        self._stall_seconds = stall_seconds
         self._guard_seconds = stall_seconds / GUARD_LOOKS
         self._stalls = StallGuard(stall_seconds)
         self._threads = [
@@ -159,9 +161,10 @@ class Worker:
             self._guard()
 
     def _guard(self) -> None:
-        """Rebuild a consumer that stands still although there is something to read."""
+        """Rebuild a consumer that stands still although there is something to read, or that its group forgot."""
         try:
             positions, lag = self._consumer.behind()
+            left_out = self._consumer.left_out(self._stall_seconds)
         except KafkaError:  # the broker is away: nothing can be read
             self._stalls.reset()
             return
@@ -169,7 +172,9 @@ class Worker:
         stalled = self._stalls.observe(positions, lag, waiting)
         for partition in stalled:
             self._observer.stalled(partition)
-        if stalled:
+        if left_out:
+            _log.warning("the group has given this member no part for %.0f s", self._stall_seconds)
+        if stalled or left_out:
             self._consumer.rebuild()
             self._stalls.reset()
 

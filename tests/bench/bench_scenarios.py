@@ -112,7 +112,9 @@ def _order() -> list[DriftScenario]:
 def _observe(order: Sequence[DriftScenario]) -> list[Observed]:
     found = []
     with rig() as servers, Progress(console=Console(stderr=True)) as progress:
-        worker = servers.prepare("scenarios", CHECKPOINT, SLOT_SECONDS=str(WINDOW), WRITE_INTERVAL_MS="100")
+        worker = servers.prepare(
+            "scenarios", CHECKPOINT, SLOT_SECONDS=str(WINDOW), WRITE_INTERVAL_MS="100", CONTRIBUTION_SHARE="1"
+        )  # windows of two hundred rows: each is measured
         with member(worker, 0) as running:
             staging = Staging(running)
             task = progress.add_task("scenarios", total=len(order))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +18,18 @@ from tests.support.worker import WorkerProcess
 Subject = tuple[WorkerProcess, Engine]
 NewSubject = Callable[..., Subject]
 _numbers = itertools.count()
+_logs: dict[str, Path] = {}  # of the workers of the module that runs
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the workers had to say is part of the report of a test that failed."""
+    report = yield
+    if report.failed:
+        for name, log in _logs.items():
+            if log.exists():
+                report.sections.append((f"log of {name}", log.read_text()[-4000:]))
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +59,8 @@ def new_subject(
             stack.callback(postgres_server.drop, database)
             engine = create_engine(url)
             stack.callback(engine.dispose)
-            log = tmp_path_factory.mktemp(name) / "log"
+            log = _logs[name] = tmp_path_factory.mktemp(name) / "log"
             return WorkerProcess(name, url, broker, log, {"CHECKPOINT": str(checkpoint), **settings}), engine
 
+        stack.callback(_logs.clear)
         yield make

@@ -24,12 +24,17 @@ class Consumer:
 
     away: bool = False
     lag: int = 1
+    forgotten: bool = False
     rebuilt: int = 0
 
     def behind(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
         if self.away:
             raise KafkaConnectionError
         return {P: 5}, {P: self.lag}
+
+    def left_out(self, seconds: float) -> bool:
+        assert seconds == SECONDS
+        return self.forgotten
 
     def rebuild(self) -> None:
         self.rebuilt += 1
@@ -61,6 +66,12 @@ def test_a_consumer_that_stands_still_beside_something_to_read_is_rebuilt(lag: i
     consumer, observer = Consumer(lag=lag), Observer()
     look(guarded(consumer, observer, InFlight(10, 10)))
     assert (consumer.rebuilt, observer.stalls) == (stalls, [P] * stalls)
+
+
+def test_a_member_that_its_group_forgot_joins_anew() -> None:
+    consumer, observer = Consumer(lag=0, forgotten=True), Observer()
+    look(guarded(consumer, observer, InFlight(10, 10)), 1)
+    assert (consumer.rebuilt, observer.stalls) == (1, [])
 
 
 def test_one_that_is_told_to_wait_is_not() -> None:
