@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
 from migrations.connect import connect, unreachable
-from monitor.alerts.grouping import Timing
-from monitor.alerts.message import Links
-from monitor.alerts.routes import chosen
-from monitor.alerts.rules import ALL, GRADUAL, GRADUAL_PAGE, UNWRITABLE
-from monitor.channels.base import Channel, kinds
+from monitor import alert_wiring
+from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
 from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.gate import GateLimits
@@ -25,7 +21,6 @@ from monitor.domain.slo import Evidence
 from monitor.settings import MonitorSettings
 from monitor.slo_settings import objectives
 from monitor.storage.slos import Sources
-from monitor.tasks.alerting import Alerting
 from monitor.tasks.baselines import Baselines
 from monitor.tasks.candidates import Candidates
 from monitor.tasks.champions import Champions
@@ -33,11 +28,8 @@ from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
 from monitor.tasks.jobs import Cancelling, Jobs
 from monitor.tasks.leader import Leadership
-from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.maintenance import Maintenance
-from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.policy import Policy
-from monitor.tasks.resend import Resend
 from monitor.tasks.retrain import Retrain
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
@@ -57,19 +49,17 @@ class Monitor:
         clock = clock or SystemClock()
         self.engine = connect_engine(settings, "fusionwatch-monitor")
         self.metrics = Metrics()
-        self._channels = channels(settings)
+        self._channels = alert_wiring.channels(settings)
         self.leadership = Leadership(self.engine, settings.model)
         fenced = self.leadership.fence(self.engine)
         self.detect = detect(settings, fenced, self.metrics, clock)
         self.slos = slos(settings, fenced, self.metrics, clock)
-        self.notify = notify(settings, fenced, self._channels, self.metrics, clock)
-        self.resend = Resend(
-            fenced, self._channels, resend(settings), model=settings.model, metrics=self.metrics, clock=clock
-        )
+        self.notify = alert_wiring.notify(settings, fenced, self._channels, self.metrics, clock)
+        self.resend = alert_wiring.resend(settings, fenced, self._channels, self.metrics, clock)
         self.retrain = retrain(settings, self.engine, self.metrics, clock)  # for what people ask, who need not lead
         self.jobs = jobs(settings, fenced, self.metrics, clock)
         self.maintenance = Maintenance(fenced, self.metrics, clock)
-        self.lifeline = lifeline(settings, self.engine, self._channels, self.metrics, clock)
+        self.lifeline = alert_wiring.lifeline(settings, self.engine, self._channels, self.metrics, clock)
         tasks = (
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
             Task("slo", settings.slo_interval_seconds, self.slos.run),
@@ -104,44 +94,6 @@ def connect_engine(settings: MonitorSettings, application: str) -> Engine:
     )
 
 
-def channels(settings: MonitorSettings) -> dict[str, Channel]:
-    """A channel for each receiver."""
-    built = {}
-    for receiver in settings.receivers:
-        name, options = settings.options_of(receiver)
-        built[receiver] = kinds()[name].build(options)
-    return built
-
-
-def timing(settings: MonitorSettings) -> Timing:
-    """When messages are told together, and when again."""
-    return Timing(
-        wait=timedelta(seconds=settings.group_wait_seconds),
-        interval=timedelta(seconds=settings.group_interval_seconds),
-        repeat=timedelta(seconds=settings.repeat_seconds),
-        flap=timedelta(seconds=settings.flap_seconds),
-        at_once=one_by_one(settings),
-    )
-
-
-def one_by_one(settings: MonitorSettings) -> frozenset[str]:
-    """The receivers that group alerts by themselves."""
-    return frozenset(name for name in settings.receivers if kinds()[settings.options_of(name)[0]].one_by_one)
-
-
-def resend(settings: MonitorSettings) -> dict[str, timedelta]:
-    """The receivers that forget what they do not hear of again, and how often each is to hear."""
-    every = {name: kinds()[settings.options_of(name)[0]].resend for name in settings.receivers}
-    return {name: often for name, often in every.items() if often is not None}
-
-
-def notify(
-    settings: MonitorSettings, engine: Engine, built: Mapping[str, Channel], metrics: Metrics, clock: Clock
-) -> Notify:
-    """The task that empties the outbox."""
-    return Notify(engine, built, RetryPolicy(), metrics, clock, one_by_one(settings), resend(settings))
-
-
 def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Detect:
     """The detection task."""
     return Detect(
@@ -162,8 +114,8 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
         ),
         sequential=sequential(settings),
         routes=settings.checked_routes,
-        links=Links(str(settings.dashboard_url), settings.runbook_url),
-        timing=timing(settings),
+        links=alert_wiring.links(settings),
+        timing=alert_wiring.timing(settings),
         metrics=metrics,
         clock=clock,
     )
@@ -179,14 +131,7 @@ def slos(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clo
         sources=Sources(
             settings.model, timedelta(seconds=settings.slot_seconds), chosen.limits_ms, settings.topic_labels
         ),
-        alerting=Alerting(
-            settings.model,
-            routes=settings.checked_routes,
-            links=Links(str(settings.dashboard_url), settings.runbook_url),
-            window=timedelta(seconds=settings.window_seconds),
-            hop=timedelta(seconds=settings.hop_seconds),
-            timing=timing(settings),
-        ),
+        alerting=alert_wiring.alerting(settings),
         wait=timedelta(seconds=settings.hop_seconds + settings.grace_seconds + settings.detect_interval_seconds),
         metrics=metrics,
         clock=clock,
@@ -219,23 +164,6 @@ def sequential(settings: MonitorSettings) -> Sequential:
     pages = watch(GRADUAL_PAGE, "GradualUnavailability", PAGE, settings.availability_window, settings.false_pages)
     tickets = watch(GRADUAL, "GradualDrift", TICKET, settings.window_seconds, settings.false_tickets)
     return Sequential(settings.model, watches=(pages, tickets), late=settings.late_windows)
-
-
-def lifeline(
-    settings: MonitorSettings, engine: Engine, built: Mapping[str, Channel], metrics: Metrics, clock: Clock
-) -> Lifeline:
-    """The page that needs no database, to whom routes send it."""
-    labels = {"alertname": UNWRITABLE, "severity": PAGE, "modality": ALL}
-    return Lifeline(
-        engine,
-        {receiver: built[receiver] for receiver in chosen(settings.checked_routes, labels)},
-        model=settings.model,
-        links=Links(str(settings.dashboard_url), settings.runbook_url),
-        patience=timedelta(seconds=settings.database_page_seconds),
-        metrics=metrics,
-        clock=clock,
-        resend=resend(settings),
-    )
 
 
 def job_limits(settings: MonitorSettings) -> JobLimits:
