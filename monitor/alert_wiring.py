@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -12,12 +13,15 @@ from monitor.alerts.message import Links
 from monitor.alerts.routes import chosen
 from monitor.alerts.rules import ALL, UNWRITABLE
 from monitor.channels.base import Channel, kinds
-from monitor.domain.clock import Clock
+from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.signals import PAGE
+from monitor.route_settings import kinds as all_kinds
 from monitor.settings import MonitorSettings
 from monitor.tasks.alerting import Alerting
+from monitor.tasks.explain import Explain
 from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.notify import Notify, RetryPolicy
+from monitor.tasks.receivers import Receivers
 from monitor.tasks.resend import Resend
 from monitor.telemetry import Metrics
 
@@ -41,11 +45,24 @@ def alerting(settings: MonitorSettings) -> Alerting:
 
 def channels(settings: MonitorSettings) -> dict[str, Channel]:
     """A channel for each receiver."""
-    built = {}
-    for receiver in settings.receivers:
-        name, options = settings.options_of(receiver)
-        built[receiver] = kinds()[name].build(options)
-    return built
+    return {receiver: channel(settings, receiver) for receiver in settings.receivers}
+
+
+def explain(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Explain:
+    """What explains who would be told of an alert."""
+    return Explain(engine, alerting(settings), model=settings.model, kinds=all_kinds(), clock=clock or SystemClock())
+
+
+def receivers(settings: MonitorSettings, clock: Clock | None = None) -> Receivers:
+    """What sends test messages."""
+    builders = {name: partial(channel, settings, name) for name in settings.receivers}
+    return Receivers(builders, model=settings.model, links=links(settings), clock=clock or SystemClock())
+
+
+def channel(settings: MonitorSettings, receiver: str) -> Channel:
+    """The channel of one receiver."""
+    name, options = settings.options_of(receiver)
+    return kinds()[name].build(options)
 
 
 def timing(settings: MonitorSettings) -> Timing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import signal
@@ -16,16 +15,14 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from migrations.connect import SchemaTooOldError, require_revision
-from monitor import cli_baselines, cli_champion, cli_jobs, cli_silences, comparison, telemetry, wiring
+from monitor import cli_alerts, cli_baselines, cli_champion, cli_jobs, cli_silences, comparison, telemetry, wiring
 from monitor.errors import MonitorError
-from monitor.storage import alerts
 from monitor.terminal import EXIT_SETTINGS, complaints, console, read_settings
 
 EXIT_FAILED = 1
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watches a fusion model: drift, alerts, retraining.")
-alerts_app = typer.Typer(no_args_is_help=True, help="Alerts.")
-app.add_typer(alerts_app, name="alerts")
+app.add_typer(cli_alerts.app, name="alerts")
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_baselines.app, name="baseline")
 app.add_typer(cli_champion.app, name="champion")
@@ -74,34 +71,6 @@ def check_settings() -> None:
     for name in type(settings).model_fields:
         table.add_row(name, str(getattr(settings, name)))
     console.print(table)
-
-
-@alerts_app.command("list")
-def alerts_list(limit: Annotated[int, typer.Option(min=1, max=1000, help="at most so many")] = 20) -> None:
-    """Open and recent alerts, newest first."""
-    settings = read_settings()
-    table = Table("id", "state", "severity", "alert", "modality", "since", "inhibited by", "summary")
-    with closing(wiring.Monitor(settings)) as monitor, monitor.engine.connect() as connection:
-        for row in alerts.newest(connection, settings.model, limit):
-            table.add_row(
-                str(row.alert_id),
-                row.state,
-                row.severity,
-                row.alertname,
-                row.modality,
-                row.pending_since.isoformat(timespec="seconds"),
-                row.inhibited_by or "",
-                str(row.annotations.get("summary", "")),
-            )
-    console.print(table)
-
-
-@alerts_app.command("ack")
-def alerts_ack(alert_id: Annotated[int, typer.Argument(min=1, help="as `list` shows it")]) -> None:
-    """Look after a firing alert: it is not repeated, and the audit log says who."""
-    with cli_silences.opened() as silences:
-        name = silences.acknowledge(alert_id, actor=getpass.getuser())
-    console.print(f"{name} is yours", markup=False)
 
 
 @app.command()

@@ -51,6 +51,20 @@ class ServedElsewhereError(MonitorError):
     retryable = False
 
 
+class ReceiverError(MonitorError):
+    """There is no such receiver; the text says which there are."""
+
+    code = "receiver"
+    retryable = False
+
+
+class LabelError(MonitorError):
+    """No alert has such a label or name; the text says which there are."""
+
+    code = "label"
+    retryable = False
+
+
 class SilenceError(MonitorError):
     """A silence cannot be made or ended, or an alert cannot be acknowledged; the text says why."""
 

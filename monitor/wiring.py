@@ -249,6 +249,7 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         availability_window_seconds=settings.availability_window,
         grace_seconds=settings.grace_seconds,
         token=None if settings.api_token is None else settings.api_token.get_secret_value(),
+        receivers=alert_wiring.receivers(settings),
         targets=Targets(
             availability=told("availability").target,
             calibration_error=told("calibration").threshold,

@@ -18,6 +18,7 @@ from monitor.storage.views.overview import facts
 from monitor.storage.views.reading import reading
 from monitor.storage.views.work import champion
 from monitor.tasks.jobs import Cancelling
+from monitor.tasks.receivers import Receivers
 from monitor.tasks.silences import Silences
 from monitor.web.sentence import describe
 
@@ -44,7 +45,7 @@ class Targets:
 class Context:
     """The app's collaborators, and what it shows: one model, judged in the windows that `timing` says.
 
-    Who has the `token` may silence, acknowledge and cancel; without one nobody may.
+    Who has the `token` may silence, acknowledge, cancel and test receivers; without one nobody may.
     """
 
     engine: Engine
@@ -55,6 +56,7 @@ class Context:
     version: str
     silences: Silences
     cancelling: Cancelling
+    receivers: Receivers
     token: str | None = None
 
     def period(self, minutes: int) -> Period:

@@ -83,6 +83,11 @@ class Alerting:
         resolved_now |= self._damp(connection, known, at, now)
         return self._tell(connection, known, resolved_now, self._context(connection, known, at, now))
 
+    def context(self, connection: Connection, at: datetime, now: datetime) -> Context:
+        """What stages would look at now. Nothing is moved or written."""
+        known = {one.alert_id: one for one in alerts.current(connection, self._model, self._since(connection, at))}
+        return self._context(connection, known, at, now)
+
     def _since(self, connection: Connection, at: datetime) -> datetime:
         """How far back a resolved alert still says something: it may explain another one, or be part of flapping."""
         begun = alerts.flapping_since(connection, self._model)

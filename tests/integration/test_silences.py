@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, insert, select, update
+from typer.testing import CliRunner
 
 from migrations.connect import connect
 from migrations.schema.monitoring import alerts, audit_log
+from monitor import alert_wiring
 from monitor.api.app import create_app
+from monitor.cli import app
+from monitor.domain.clock import SystemClock
+from monitor.domain.silence import Draft, Kind
+from monitor.storage import silences
 from tests.support import seed
+from tests.support.http_stub import answering
+from tests.support.monitored import settings
 
 TOKEN = "sixteen characters or more"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -155,3 +167,64 @@ def test_the_command_silences_lists_and_ends(database: str, engine: Engine) -> N
     assert "is over" in call(database, "silence", "end", "1", "--reason", "done").stdout
     assert "modality=image" not in call(database, "silence", "list").stdout
     assert [action for action, _ in actions(engine)] == ["silence_created", "silence_ended"]
+
+
+def of_receivers(engine: Engine, **options: str) -> TestClient:
+    hook = {"channel": "webhook", "secret": "a long shared secret", **options}
+    url = engine.url.render_as_string(hide_password=False)
+    receivers = alert_wiring.receivers(settings(url, receivers={"hook": hook, "log": {"channel": "log"}}))
+    app = create_app(engine, model=seed.MODEL, token=TOKEN, receivers=receivers, **seed.TIMING)
+    return TestClient(app)
+
+
+def test_a_receiver_is_tested_by_api_with_what_came_of_it(engine: Engine) -> None:
+    with answering(204, 500) as stub:
+        client = of_receivers(engine, url=stub.url)
+        assert client.get("/v1/receivers").json() == ["hook", "log"]
+        path = "/v1/receivers/hook/test"
+        assert client.post(path, json={}).status_code == 401
+        sent = client.post(path, json={"severity": "ticket"}, headers=BEARER).json()
+        assert sent == {"receiver": "hook", "outcome": "sent", "reason": ""}
+        failed = client.post(path, json={"resolve": True}, headers=BEARER).json()
+        assert failed == {"receiver": "hook", "outcome": "retry", "reason": "answered 500"}
+    fired, over = (json.loads(body) for _, body in stub.requests)
+    assert (fired["alertname"], fired["severity"], fired["state"]) == ("TestAlert", "ticket", "firing")
+    assert fired["summary"] == "This is a test of the receiver hook: nothing is wrong"
+    assert (over["state"], over["fingerprint"]) == ("resolved", fired["fingerprint"])
+    missing = client.post("/v1/receivers/fax/test", json={}, headers=BEARER)
+    assert (missing.status_code, missing.json()["detail"]) == (404, "there is no receiver 'fax'; there are hook, log")
+
+
+def test_the_command_explains_an_alert_and_fires_a_test(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, as starting one takes longer than all the rest."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # the command sets up logging of its own
+    monkeypatch.setenv("FUSIONWATCH_DATABASE_URL", engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("FUSIONWATCH_RECEIVERS", '{"pager": {"channel": "log"}, "log": {"channel": "log"}}')
+    routes = [{"matchers": ["severity=page"], "receiver": "pager"}, {"receiver": "log"}]
+    monkeypatch.setenv("FUSIONWATCH_ROUTES", json.dumps(routes))
+    monkeypatch.setenv("FUSIONWATCH_MODEL", seed.MODEL)
+
+    def ran(*words: str) -> str:
+        done = CliRunner().invoke(app, ["alerts", *words])
+        return done.output if done.exception is None else f"{type(done.exception).__name__}: {done.exception}"
+
+    free = ran("explain", "--label", "alertname=ModalityUnavailable", "--label", "modality=text")
+    assert "no such alert is open" in free
+    assert re.search(r'pager +│ severity="page" +│ +│ it is sent', free), free
+    firing(engine)
+    with engine.begin() as connection:
+        now = SystemClock().now()
+        draft = Draft(Kind.SILENCE, {"severity": "ticket"}, now, now + timedelta(hours=1), "ann", "new camera")
+        silences.create(connection, seed.MODEL, draft, now)
+    held = ran("explain", "--label", "alertname=EmbeddingDrift", "--label", "modality=image")
+    assert re.search(r"log +│ everything +│ inhibit +│ inhibited: ModalityUnavailable\(image\)", held), held
+    quiet = ran("explain", "--label", "alertname=CostHigh", "--label", "modality=fused")
+    assert re.search(r"silence +│ silenced: silence \d+ by ann until \S+: new camera", quiet), quiet
+    assert "no labels of an alert; alertname, modality" in ran("explain", "--label", "camera=1")
+    assert "there is no alert 'Drift'; there are AccuracyDrop" in ran("explain", "--label", "alertname=Drift")
+    assert "'modality' is not name=value" in ran("explain", "--label", "modality")
+    fired = ran("test-fire", "--receiver", "pager")
+    assert fired.endswith("pager: sent\n")
+    assert "page firing TestAlert(all): This is a test of the receiver pager" in fired
+    assert "there is no receiver 'fax'; there are log, pager" in ran("test-fire", "--receiver", "fax")
+    assert "ModalityUnavailable" in ran("list")
