@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 ARGS ?=
+# Tests wait for servers half of their time.
+PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-statistics bench-gpu bench-scenarios bench-worker checkpoint lock up down clean
@@ -37,8 +39,8 @@ setup: $(VENV)/.dev ## Make .venv with everything in it
 demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.json" ends by itself
 	@$(BIN)/fusionwatch-demo play $(ARGS)
 
-test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker, on every core
-	@$(BIN)/pytest -n logical --dist loadfile -m "not browser and not servers" $(ARGS)
+test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker; PROCESSES=4 sets how many at once
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not browser and not servers" $(ARGS)
 
 test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one installed)
 	@$(BIN)/pytest -m browser $(ARGS)

@@ -143,6 +143,7 @@ class Staging:
                 "catch_up_windows": 1,
                 "label_window_seconds": label_seconds,
                 "silence_seconds": 86_400,
+                "flap_seconds": WINDOW,  # one scenario follows another: no series is meant to hold still
                 "detectors": detectors,
             }
         )
