@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import Engine
 
@@ -85,16 +85,16 @@ class ObservationLoop:
         until_done = self._intake.until_done
         read = until_done(lambda: [self._read(record) for record in records], "reading model versions")
         letters = [each for each in read if isinstance(each, DeadLetter)]
-        messages = [dead_letter(letter, self._dead_letter_topic) for letter in letters]
-        until_done(lambda: self._publisher.send(messages), "sending dead letters")
+        until_done(lambda: self._send(letters), "sending dead letters")
         outcomes = [each.predicted if isinstance(each, ObservedRow) else each for each in read]
-        written = until_done(lambda: self._recorder.write(outcomes, moves), "writing observations")
+        written = until_done(lambda: self._recorder.write(outcomes, moves, self._send), "writing observations")
         self._observer.written(written)
-        refused = [dead_letter(letter, self._dead_letter_topic) for letter in written.refused]
-        until_done(lambda: self._publisher.send(refused), "sending dead letters")
         for letter in (*letters, *written.refused):
             self._observer.refused(letter)
         self._metrics.observed([each for each in read if isinstance(each, ObservedRow)])
+
+    def _send(self, letters: Sequence[DeadLetter]) -> None:
+        self._publisher.send([dead_letter(letter, self._dead_letter_topic) for letter in letters])
 
     def _read(self, record: Record) -> Read:
         """The record's row or dead letter. Raises SQLAlchemyError where the database is away: read it again."""

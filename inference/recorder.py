@@ -81,7 +81,7 @@ class Written:
     """What a transaction wrote.
 
     `duplicates` counts requests whose id was logged before. `refused` are the dead letters that the database itself
-    made, for rows that it could not hold: their requests were answered, and nobody has sent them on yet.
+    made, for rows that it could not hold: their requests were answered.
     """
 
     logged: int
@@ -89,6 +89,13 @@ class Written:
     dead_lettered: int
     seconds: float
     refused: tuple[DeadLetter, ...] = ()
+
+
+Send = Callable[[Sequence[DeadLetter]], None]
+
+
+def _nowhere(_letters: Sequence[DeadLetter]) -> None:
+    """For a writer whose dead letters nobody reads."""
 
 
 class Recorder:
@@ -111,15 +118,16 @@ class Recorder:
         self._clock = clock
         self._limits = limits
 
-    def write(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move]) -> Written:
+    def write(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move], send: Send = _nowhere) -> Written:
         """Write everything, or nothing.
 
         Raises StaleWriteError where another worker has moved a partition; sqlalchemy.exc.DBAPIError where the
-        database cannot take it now (try the same again). A row that no database could hold becomes a dead letter.
-        Where the day has no partition yet, that is logged with what to run.
+        database cannot take it now (try the same again). A row that no database could hold becomes a dead letter, which
+        `send` gets before the transaction that moves past it: a crash in between sends it again. What `send` raises
+        leaves nothing written. Where the day has no partition yet, that is logged with what to run.
         """
         try:
-            return self._write_storable(outcomes, moves)
+            return self._write_storable(outcomes, moves, send)
         except IntegrityError as error:
             _explain(error)
             raise
@@ -128,7 +136,7 @@ class Recorder:
         """Start new summaries for a partition: its offset was moved by someone else."""
         self._summariser.forget(partition.topic, partition.number)
 
-    def _write_storable(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move]) -> Written:
+    def _write_storable(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move], send: Send) -> Written:
         refused: tuple[DeadLetter, ...] = ()
         while True:
             try:
@@ -137,6 +145,7 @@ class Recorder:
                 found = self._not_storable(_predicted(outcomes))
                 if not found:
                     raise
+                send(tuple(found.values()))
                 outcomes = [found.get(outcome.record, outcome) for outcome in outcomes]
                 refused += tuple(found.values())
 

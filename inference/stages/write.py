@@ -18,6 +18,7 @@ from inference.errors import StaleWriteError
 from inference.inflight import InFlight
 from inference.observe import Observer
 from inference.offsets import Move
+from inference.outcome import DeadLetter
 from inference.publisher import Publisher
 from inference.record import Partition
 from inference.recorder import Recorder, Written
@@ -122,12 +123,12 @@ class WriteStage:
                     return None  # the partitions may be another worker's by now: whoever owns them does it again
                 self._follow(epoch)
                 moves = self._consumer.moves([outcome.record for outcome in outcomes])
-                written = self._recorder.write(outcomes, moves)
+                written = self._recorder.write(outcomes, moves, self._send)
                 self._consumer.stored(moves)
                 return written
 
         try:
-            written = self._until_done(attempt, "writing", DBAPIError)
+            written = self._until_done(attempt, "writing", DBAPIError, KafkaError)
         except StaleWriteError as error:
             _log.warning("stale write refused: %s", error)
             self._observer.stale()
@@ -138,16 +139,13 @@ class WriteStage:
             self._partitions |= moves.keys()
             self.committed.put(moves)
             self._observer.written(written)
-            self._send_refused(written)
+            for letter in written.refused:
+                self._observer.refused(letter)
             self._tracer.wrote([parcel.trace for parcel in parcels], begun, time.monotonic(), written.logged)
 
-    def _send_refused(self, written: Written) -> None:
-        """Send on what the database itself refused; the rest of the transaction stands."""
-        if written.refused:
-            messages = [self._answers.encode(letter) for letter in written.refused]
-            self._until_done(lambda: self._publisher.send(messages), "sending dead letters", KafkaError)
-        for letter in written.refused:
-            self._observer.refused(letter)
+    def _send(self, letters: Sequence[DeadLetter]) -> None:
+        """Send on what the database itself refused. Raises KafkaError."""
+        self._publisher.send([self._answers.encode(letter) for letter in letters])
 
     def _follow(self, epoch: int) -> None:
         """Where the assignment changed, drop the sums of what was held: whoever owns a partition continues it."""
@@ -158,5 +156,5 @@ class WriteStage:
         self._partitions.clear()
         self._epoch = epoch
 
-    def _until_done(self, action: Callable[[], Result], name: str, error: type[Exception]) -> Result:
-        return until_done(action, name=name, on=(error,), stop=self._stop, failed=self._observer.failed)
+    def _until_done(self, action: Callable[[], Result], name: str, *errors: type[Exception]) -> Result:
+        return until_done(action, name=name, on=errors, stop=self._stop, failed=self._observer.failed)

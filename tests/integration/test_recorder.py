@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -66,6 +66,24 @@ def test_rows_that_fit_nowhere_become_dead_letters_and_the_rest_is_written(engin
     assert counts(engine) == {**complete(509), "dead_letters": 3}
     # by halving: at most two attempts for each bad row at each of nine levels, and three of the whole
     assert sum(statement.startswith("COPY prediction_log") for statement in sent) <= 3 + 2 * 3 * 9
+
+
+def test_a_dead_letter_is_sent_before_anything_moves_past_it(engine: Engine) -> None:
+    rows = [too_large(predicted("a", 0)), predicted("b", 1)]
+    sent: list[int] = []
+
+    def send(letters: Sequence[DeadLetter]) -> None:
+        sent.extend(letter.record.offset for letter in letters)
+        assert counts(engine) == {}
+        if len(sent) == 1:
+            raise ConnectionError("the broker is away")
+
+    ours = recorder(engine)
+    with pytest.raises(ConnectionError):
+        ours.write(rows, moves(rows), send)
+    assert counts(engine) == {}
+    written = ours.write(rows, moves(rows), send)
+    assert (written.logged, written.dead_lettered, sent) == (1, 1, [0, 0])
 
 
 def test_the_id_of_a_refused_row_stays_free(engine: Engine) -> None:
