@@ -139,6 +139,8 @@ def _environment(
         "retrain_min_labels": 1200,
         "retrain_min_labels_per_class": 200,
         "retrain_max_rows": 1800,
+        # The story's labels come of themselves: nobody is asked for any.
+        "label_queue_entries": 0,
         "receivers": json.dumps(receivers),
         "dashboard_url": f"http://127.0.0.1:{port}/",
         "api_port": port,

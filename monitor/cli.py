@@ -15,7 +15,19 @@ from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from migrations.connect import SchemaTooOldError, require_revision
-from monitor import cli_alerts, cli_baselines, cli_champion, cli_jobs, cli_silences, comparison, telemetry, wiring
+from monitor import (
+    cli_alerts,
+    cli_baselines,
+    cli_champion,
+    cli_history,
+    cli_jobs,
+    cli_labels,
+    cli_policy,
+    cli_silences,
+    comparison,
+    telemetry,
+    wiring,
+)
 from monitor.errors import MonitorError
 from monitor.terminal import EXIT_SETTINGS, complaints, console, read_settings
 
@@ -27,6 +39,9 @@ app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_baselines.app, name="baseline")
 app.add_typer(cli_champion.app, name="champion")
 app.add_typer(cli_silences.app, name="silence")
+app.add_typer(cli_policy.app, name="policy")
+app.add_typer(cli_labels.app, name="labels")
+app.command("history")(cli_history.history)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from migrations.settings import DatabaseSettings
 from monitor.alerts.routes import Route
 from monitor.channels.base import Options, kinds
 from monitor.detectors.base import catalogue
+from monitor.domain.label_queue import FEWEST_ENTRIES
 from monitor.route_settings import RouteSettings, routes
 from monitor.slo_settings import SloSettings, objectives
 
@@ -82,6 +83,12 @@ class MonitorSettings(DatabaseSettings):
     )
     retrain_budget_minutes: float = Field(
         default=600, gt=0, description="computing time of jobs in seven days, from which on none is started"
+    )
+    label_queue_entries: int = Field(
+        default=500, ge=0, le=20_000, description="answers that people are asked to label at a time; 0 asks for none"
+    )
+    label_queue_seconds: Seconds = Field(
+        default=7 * 86400, ge=60, le=90 * 86400, description="how long they are asked for"
     )
     retrain_min_labels: int = Field(default=500, ge=1, description="new labels that a retrain takes")
     retrain_min_labels_per_class: int = Field(default=50, ge=1, description="of each class")
@@ -213,6 +220,13 @@ class MonitorSettings(DatabaseSettings):
                 )
                 raise ValueError(f"receiver {name!r}: {wrong}") from None
         return receivers
+
+    @field_validator("label_queue_entries")
+    @classmethod
+    def _worth_a_round(cls, entries: int) -> int:
+        if 0 < entries < FEWEST_ENTRIES:
+            raise ValueError(f"a round has {FEWEST_ENTRIES} entries or more, not {entries}; 0 asks for none")
+        return entries
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -27,6 +27,7 @@ from monitor.tasks.champions import Champions
 from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
 from monitor.tasks.jobs import Cancelling, Jobs
+from monitor.tasks.labelling import Labelling, QueueLimits
 from monitor.tasks.leader import Leadership
 from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.policy import Policy
@@ -190,6 +191,16 @@ def policy(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
         ),
         job=job_limits(settings),
         approval_lasts=timedelta(seconds=settings.retrain_approval_seconds),
+        labelling=Labelling(
+            settings.model,
+            QueueLimits(
+                entries=settings.label_queue_entries,
+                frame=timedelta(seconds=settings.label_window_seconds),
+                lasts=timedelta(seconds=settings.label_queue_seconds),
+            ),
+            alert_wiring.alerting(settings),
+            metrics,
+        ),
         metrics=metrics,
         clock=clock,
     )
@@ -250,6 +261,7 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         grace_seconds=settings.grace_seconds,
         token=None if settings.api_token is None else settings.api_token.get_secret_value(),
         receivers=alert_wiring.receivers(settings),
+        policy=policy(settings, engine, Metrics(), SystemClock()),
         targets=Targets(
             availability=told("availability").target,
             calibration_error=told("calibration").threshold,

@@ -18,6 +18,7 @@ LOST = "messages_lost"
 RESET = "log_reset"
 BASELINE = "baseline"
 RETRAIN_JOB = "retrain_job"
+LABELS_WANTED = "label_queue"
 # The sequential monitor's findings: what has changed little by little, by how loud it is.
 GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
 # How fast objectives use their budgets up, and what an alert of it is called, by how loud it is.
@@ -269,6 +270,14 @@ RULES: tuple[Rule, ...] = (
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="retrain-failed",
         headline="A retrain job has failed",
+    ),
+    Rule(
+        alertname="LabelsWanted",
+        detector=LABELS_WANTED,
+        severity="ticket",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="labels-wanted",
+        headline="Labels are wanted",
     ),
     # Trends: their detectors call nothing drift, and so raise nothing, until someone sets a target.
     Rule(

@@ -10,12 +10,13 @@ from fastapi.middleware.gzip import GZipMiddleware
 from sqlalchemy import Engine
 
 from monitor.alerts.message import Links
-from monitor.api import health, jobs, problems, routes, silences
+from monitor.api import health, jobs, problems, retraining, routes, silences
 from monitor.api import receivers as receiver_routes
 from monitor.api.context import Context, Targets
 from monitor.domain.clock import Clock, SystemClock
 from monitor.storage.views.models import Timing
 from monitor.tasks.jobs import Cancelling
+from monitor.tasks.policy import Policy
 from monitor.tasks.receivers import Receivers
 from monitor.tasks.silences import Silences
 from monitor.web import page
@@ -44,10 +45,12 @@ def create_app(
     clock: Clock | None = None,
     token: str | None = None,
     receivers: Receivers | None = None,
+    policy: Policy | None = None,
 ) -> FastAPI:
     """The application for one model. A GET reads in one read-only transaction with a deadline.
 
     Silences and the like are written, and `receivers` tested, for who has the `token`; without one nothing is.
+    `policy` takes retrains that people ask for.
 
     The seconds are those the monitor judges by (an availability window is one hop unless given); `targets` is what
     the page holds the model to.
@@ -79,12 +82,14 @@ def create_app(
         cancelling=Cancelling(engine, model, clock),
         receivers=receivers or Receivers({}, model=model, links=Links("", ""), clock=clock),
         token=token,
+        policy=policy,
     )
     problems.install(app)
     app.include_router(routes.router)
     app.include_router(silences.router)
     app.include_router(jobs.router)
     app.include_router(receiver_routes.router)
+    app.include_router(retraining.router)
     app.include_router(health.router)
     page.install(app)
     health.install_metrics(app, version)

@@ -18,6 +18,7 @@ from monitor.storage.views.overview import facts
 from monitor.storage.views.reading import reading
 from monitor.storage.views.work import champion
 from monitor.tasks.jobs import Cancelling
+from monitor.tasks.policy import Policy
 from monitor.tasks.receivers import Receivers
 from monitor.tasks.silences import Silences
 from monitor.web.sentence import describe
@@ -58,6 +59,7 @@ class Context:
     cancelling: Cancelling
     receivers: Receivers
     token: str | None = None
+    policy: Policy | None = None
 
     def period(self, minutes: int) -> Period:
         """The minutes that end now."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, case, func, select
 
 from migrations.schema import bins as schema_bins
 from migrations.schema.prediction_log import labels, prediction_log
+from migrations.schema.retraining import label_queue
 from migrations.schema.summaries import summaries
 from monitor.domain.window import FUSED, Labelled
 
@@ -36,9 +37,11 @@ def labelled(connection: Connection, model_version: str, *, start: datetime, end
             labels.c.label,
             labels.c.source,
             func.coalesce(labels.c.verdict, "").label("verdict"),
-            labels.c.sampling_probability,
+            # what we drew ourselves we know; else what the label says
+            func.coalesce(label_queue.c.probability, labels.c.sampling_probability).label("sampling_probability"),
         )
         .join(labels, labels.c.request_id == log.request_id)
+        .outerjoin(label_queue, label_queue.c.request_id == log.request_id)
         .where(
             labels.c.received_at >= start,
             labels.c.received_at < end,

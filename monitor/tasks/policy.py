@@ -10,26 +10,31 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from monitor.alerts.rules import BASELINE, QUALITY_ALERTS
+from monitor.alerts.rules import BASELINE, QUALITY_ALERTS, RULES
 from monitor.domain.clock import Clock
 from monitor.domain.job import Decision, JobLimits
 from monitor.domain.policy import (
     BUDGET_PERIOD,
+    DRIFTS,
     ESTIMATE,
     Approval,
     PolicyLimits,
     Situation,
     asked_for,
     decide,
+    labels_short,
     sustained,
 )
 from monitor.errors import ActiveJobError, NoChampionError, ServedElsewhereError
 from monitor.storage import alerts, decisions, findings, jobs, labels, models
 from monitor.storage.findings import Kept
 from monitor.storage.models import ModelVersion
+from monitor.tasks.labelling import Labelling, Shortage
 from monitor.telemetry import Metrics
 
 _log = logging.getLogger(__name__)
+
+_ABOUT_THE_MODEL = {rule.alertname for rule in RULES if rule.detector in (*DRIFTS, ESTIMATE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Policy:
         limits: PolicyLimits,
         job: JobLimits,
         approval_lasts: timedelta,
+        labelling: Labelling,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -60,11 +66,12 @@ class Policy:
         self._limits = limits
         self._job = job
         self._approval_lasts = approval_lasts
+        self._labelling = labelling
         self._metrics = metrics
         self._clock = clock
 
     def run(self) -> None:
-        """Decide, and keep the decision. Does nothing while the model has no champion."""
+        """Decide, keep the decision, and ask for labels. Does nothing while the model has no champion."""
         with self._engine.begin() as connection:
             try:
                 seen = self._look(connection, self._clock.now())
@@ -76,6 +83,9 @@ class Policy:
                 self._queue(connection, seen, decision)
             else:
                 self._keep(connection, seen, decision, None)
+        with self._engine.begin() as connection:
+            shortage = self._shortage(seen.situation, decision)
+            self._labelling.run(connection, seen.champion.version, shortage, seen.situation.now)
 
     def request(self, reason: str, actor: str) -> int:
         """Queue a job because a person asks for it. Raises ActiveJobError, NoChampionError, ServedElsewhereError."""
@@ -144,7 +154,8 @@ class Policy:
             approval=decisions.approval(connection, self._model, champion.version, now),
             trained_here=champion.trained_here,
         )
-        evidence = {"findings": self._shown_by(kept, situation), "alerts": sorted(firing)}
+        about = [alert_id for alert_id, name in firing.items() if name in _ABOUT_THE_MODEL]
+        evidence = {"findings": self._shown_by(kept, situation), "alerts": about}
         return _Seen(champion, situation, evidence)
 
     def _shown_by(self, kept: Sequence[Sequence[Kept]], situation: Situation) -> list[int]:
@@ -152,6 +163,16 @@ class Policy:
         wanted = {*sustained(situation.windows, self._limits.drift_windows), (ESTIMATE, "fused")}
         newest = kept[-1] if kept else ()
         return [one.finding_id for one in newest if (one.finding.detector, one.finding.modality) in wanted]
+
+    def _shortage(self, situation: Situation, decision: Decision) -> Shortage | None:
+        """What labels are needed for; None where nothing drifts, enough came, or a job is under way."""
+        lasting = set(sustained(situation.windows, self._limits.drift_windows))
+        short = labels_short(situation, self._limits)
+        if not lasting or not short or not situation.trained_here or situation.active_job is not None:
+            return None
+        drifting = [one for one in situation.windows[-1] if (one.detector, one.modality) in lasting]
+        told = ("drift", "labels_total", "labels_per_class")
+        return Shortage(short, drifting, [each for each in decision.conditions if each.name in told])
 
     def _queue(self, connection: Connection, seen: _Seen, decision: Decision) -> int | None:
         now = seen.situation.now

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from monitor.api.context import Context, Reading, Shown
 from monitor.domain.progress import in_words
 from monitor.storage.views.promises import promises
+from monitor.storage.views.retraining import decisions_page, queue
 from monitor.storage.views.slos import slos
 from monitor.storage.views.traffic import dead_letters_by_reason, traffic_series
 from monitor.storage.views.work import alerts_page, history_page, jobs_page
@@ -85,6 +86,8 @@ def page_data(shown: Context, connection: Connection) -> dict[str, Any]:
         "slos": slos(connection, shown.model, shown.targets.trends, overview.now),
         "compared": compared_with(overview.champion, overview.now) if overview.champion else "",
         "promises": promises(connection, shown.model, overview.now),
+        "decisions": decisions_page(connection, shown.model, limit=1).items,
+        "queue": queue(connection, shown.model, overview.now, limit=1),
         "jobs": jobs_page(connection, shown.model, limit=RECENT).items,
         "history": history_page(connection, limit=RECENT).items,
         "dead_letters": dead_letters_by_reason(connection, shown.period(DEAD_LETTER_MINUTES)),

@@ -36,6 +36,7 @@ BREACHES = {
     "silence": Sign("silent", "diamond", "bad"),
     "messages_lost": Sign("lost", "diamond", "bad"),
     "log_reset": Sign("reset", "diamond", "bad"),
+    "label_queue": Sign("wanted", "half", "unsure"),
     "burn_rate": Sign("burning", "diamond", "bad"),
     "burn_rate_page": Sign("burning", "diamond", "bad"),
 }
@@ -74,6 +75,7 @@ DETECTORS = {
     "silence": Detector("Stream", "seconds since the last row"),
     "messages_lost": Detector("Lost messages", "messages that left the log unread"),
     "log_reset": Detector("Log resets", "partitions whose log starts again"),
+    "label_queue": Detector("Label queue", "answers that wait for a label"),
     "baseline": Detector("Baseline", "1 where there is one"),
     "quality": Detector("Quality statistics", "largest standardised shift"),
     "burn_rate": Detector("Budget burn", "times too fast that the error budget is used up"),

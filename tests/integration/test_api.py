@@ -20,7 +20,7 @@ from migrations.schema.monitoring import alerts, findings
 from migrations.schema.prediction_log import dead_letters, labels, prediction_log
 from migrations.schema.summaries import summaries
 from monitor import wiring
-from monitor.api import jobs, receivers, routes, silences
+from monitor.api import jobs, receivers, retraining, routes, silences
 from monitor.api.app import create_app
 from monitor.settings import MonitorSettings
 from monitor.telemetry import Metrics
@@ -36,6 +36,9 @@ ENDPOINTS = (
     "promises",
     "slos",
     "jobs",
+    "decisions",
+    "labels/queue",
+    "chains",
     "history",
     "calibration",
     "dead-letters",
@@ -363,7 +366,8 @@ def test_the_page_shows_the_seed_and_loads_nothing_from_elsewhere(client: TestCl
 
 def test_openapi_describes_every_endpoint_with_an_example_that_fits(client: TestClient) -> None:
     described = get(client, "/v1/openapi.json")["paths"]
-    served = [*routes.router.routes, *silences.router.routes, *jobs.router.routes, *receivers.router.routes]
+    routers = (routes, silences, jobs, receivers, retraining)
+    served = [route for each in routers for route in each.router.routes]
     shown = [route for route in served if isinstance(route, APIRoute)]
     assert {route.path for route in shown} == {path for path in described if path.startswith("/v1/")}
     assert {route.path for route in shown} >= {f"/v1/{name}" for name in ENDPOINTS}

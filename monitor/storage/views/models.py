@@ -13,25 +13,27 @@ Item = TypeVar("Item")
 VerdictName = Literal["ok", "drift", "insufficient", "no_data", "no_baseline"]
 
 
-class _Read(BaseModel):
+class Read(BaseModel):
+    """Base of what is shown: frozen, and free to name a model."""
+
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-class Page(_Read, Generic[Item]):
+class Page(Read, Generic[Item]):
     """Some items, newest first, and where to go on: pass `next_cursor` as `cursor`; null at the end."""
 
     items: list[Item]
     next_cursor: int | None = None
 
 
-class Period(_Read):
+class Period(Read):
     """From `start` up to, not including, `end`."""
 
     start: datetime
     end: datetime
 
 
-class Timing(_Read):
+class Timing(Read):
     """How time is cut, in seconds: summaries by slot; a window ends every hop and is judged `grace_seconds` later."""
 
     slot_seconds: int
@@ -41,7 +43,7 @@ class Timing(_Read):
     grace_seconds: float
 
 
-class Champion(_Read):
+class Champion(Read):
     """The model version that answers, since when, and what it is compared with."""
 
     version: str
@@ -61,7 +63,7 @@ class Champion(_Read):
     baseline_thresholds_learnt: bool | None = Field(default=None, description="false: thresholds are the defaults")
 
 
-class BaselineView(_Read):
+class BaselineView(Read):
     """A baseline of one of the model's versions, without its bins."""
 
     baseline_id: int
@@ -77,7 +79,7 @@ class BaselineView(_Read):
     created_at: datetime
 
 
-class BaselineCheck(_Read):
+class BaselineCheck(Read):
     """What one detector says of a baseline beside another."""
 
     detector: str
@@ -88,7 +90,7 @@ class BaselineCheck(_Read):
     explanation: str
 
 
-class ModalityNow(_Read):
+class ModalityNow(Read):
     """One modality over the last window: how many requests had it, with Wilson's 95% interval."""
 
     modality: str
@@ -101,7 +103,7 @@ class ModalityNow(_Read):
     verdict: VerdictName = Field(description="of the newest availability finding; no_data where there is none")
 
 
-class Traffic(_Read):
+class Traffic(Read):
     """Answered requests over the last window."""
 
     requests: int
@@ -111,7 +113,7 @@ class Traffic(_Read):
     routes: dict[str, int]
 
 
-class Latency(_Read):
+class Latency(Read):
     """Worker time per request in milliseconds, over the newest `sample` requests of the window."""
 
     sample: int
@@ -119,7 +121,7 @@ class Latency(_Read):
     p95_ms: float | None
 
 
-class FindingView(_Read):
+class FindingView(Read):
     """One detector's verdict on one window. `value` is in the detector's own unit."""
 
     finding_id: int
@@ -148,7 +150,7 @@ class FindingDetail(FindingView):
     details: dict[str, Any]
 
 
-class Point(_Read):
+class Point(Read):
     """A series at one window's end."""
 
     at: datetime
@@ -160,7 +162,7 @@ class Point(_Read):
     finding_id: int
 
 
-class Series(_Read):
+class Series(Read):
     """One detector on one modality over time, oldest first."""
 
     detector: str
@@ -168,7 +170,7 @@ class Series(_Read):
     points: list[Point]
 
 
-class TrafficPoint(_Read):
+class TrafficPoint(Read):
     """Counts over one bucket of time: requests by route, and each modality's rows by status."""
 
     at: datetime
@@ -176,14 +178,14 @@ class TrafficPoint(_Read):
     modalities: dict[str, dict[str, int]]
 
 
-class TrafficSeries(_Read):
+class TrafficSeries(Read):
     """Requests over time in buckets of equal width, oldest first; buckets without requests are left out."""
 
     bucket_seconds: int
     points: list[TrafficPoint]
 
 
-class Silenced(_Read):
+class Silenced(Read):
     """The silence that holds an alert back."""
 
     silence_id: int
@@ -192,7 +194,7 @@ class Silenced(_Read):
     reason: str
 
 
-class AlertView(_Read):
+class AlertView(Read):
     """An alert as it stands. `since` is when its condition was first seen."""
 
     alert_id: int
@@ -213,7 +215,7 @@ class AlertView(_Read):
     annotations: dict[str, Any]
 
 
-class JobView(_Read):
+class JobView(Read):
     """A retrain job: what it was asked, how far it is, what came of it."""
 
     job_id: int
@@ -231,7 +233,7 @@ class JobView(_Read):
     error: str | None
 
 
-class EventView(_Read):
+class EventView(Read):
     """One row of the audit log."""
 
     audit_id: int
@@ -242,7 +244,7 @@ class EventView(_Read):
     details: dict[str, Any]
 
 
-class DeadLetterReason(_Read):
+class DeadLetterReason(Read):
     """Refused messages of one reason: how many, the last one, and what was said of it."""
 
     error_code: str
@@ -251,7 +253,7 @@ class DeadLetterReason(_Read):
     last_detail: str
 
 
-class DeadLetters(_Read):
+class DeadLetters(Read):
     """Refused messages of a period by reason, the most frequent first."""
 
     period: Period
@@ -259,7 +261,7 @@ class DeadLetters(_Read):
     reasons: list[DeadLetterReason]
 
 
-class Calibration(_Read):
+class Calibration(Read):
     """Confidence against truth over the champion's newest labelled answers.
 
     `verdict` is insufficient under `minimum_labels`, no_data without any; else that of the newest calibration finding.
@@ -279,7 +281,7 @@ class Calibration(_Read):
     bins: list[ReliabilityBin]
 
 
-class Promise(_Read):
+class Promise(Read):
     """How often an alarm may be false, beside how many there were: alerts of one severity that fired in `days`."""
 
     severity: Literal["page", "ticket"]
@@ -297,7 +299,7 @@ class Promise(_Read):
     text: str
 
 
-class SloWindow(_Read):
+class SloWindow(Read):
     """Events of the last so much time: `burn_rate` is how many times too fast they use the budget up."""
 
     window: str
@@ -306,7 +308,7 @@ class SloWindow(_Read):
     burn_rate: float | None = Field(description="null without events")
 
 
-class SloRule(_Read):
+class SloRule(Read):
     """Fires where both windows burn more than `factor` times too fast; the verdict is that of now."""
 
     factor: float
@@ -316,7 +318,7 @@ class SloRule(_Read):
     verdict: VerdictName
 
 
-class Slo(_Read):
+class Slo(Read):
     """An objective: good events out of valid ones against its target, when last judged."""
 
     slo: str
@@ -333,7 +335,7 @@ class Slo(_Read):
     evaluated_at: datetime
 
 
-class Trend(_Read):
+class Trend(Read):
     """A figure that is held to a target by its detector's own windows: now, and a day before."""
 
     name: str
@@ -344,14 +346,14 @@ class Trend(_Read):
     at: datetime | None
 
 
-class Slos(_Read):
+class Slos(Read):
     """What the model is held to. Objectives have budgets; trends have targets."""
 
     objectives: list[Slo]
     trends: list[Trend]
 
 
-class Facts(_Read):
+class Facts(Read):
     """All that the page's first sentence is made from."""
 
     now: datetime
@@ -368,7 +370,7 @@ class Facts(_Read):
     active_job: JobView | None
 
 
-class Sentence(_Read):
+class Sentence(Read):
     """How the model is, in words. `todo` says what to do, where there is something to do."""
 
     mood: Literal["well", "notice", "problem", "unknown"]
