@@ -1,9 +1,9 @@
 """A signed JSON POST to any HTTP endpoint.
 
-`X-Fusionwatch-Signature: sha256=<hex>` is the HMAC-SHA-256 of `<timestamp>.<body>` with the shared secret, where the
-timestamp is that of `X-Fusionwatch-Timestamp` (seconds since 1970, anew on each try): a receiver refuses what does not
-match, or is more than five minutes old or ahead, and ignores an `Idempotency-Key` that it has seen. That key is the
-same on every try of one message, and is not signed: within those minutes a message can only be repeated as it was.
+`X-Fusionwatch-Signature: sha256=<hex>` is the HMAC-SHA-256 of `<timestamp>.<key>.<body>` with the shared secret, where
+the timestamp is that of `X-Fusionwatch-Timestamp` (seconds since 1970, anew on each try) and the key that of
+`Idempotency-Key`, the same on every try of one message: a receiver refuses what does not match or is more than five
+minutes old or ahead, and takes a key once. README.md has the code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class WebhookChannel:
         headers = {
             "Idempotency-Key": dedup_key,
             "X-Fusionwatch-Timestamp": timestamp,
-            "X-Fusionwatch-Signature": signature(self._secret, timestamp, body),
+            "X-Fusionwatch-Signature": signature(self._secret, timestamp, dedup_key, body),
         }
         return self._poster.post(self._url, body, headers)
 
@@ -51,9 +51,9 @@ class WebhookChannel:
         self._poster.close()
 
 
-def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """`sha256=` and the hexadecimal HMAC-SHA-256 of `<timestamp>.<body>`."""
-    return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, "sha256").hexdigest()
+def signature(secret: bytes, timestamp: str, key: str, body: bytes) -> str:
+    """`sha256=` and the hexadecimal HMAC-SHA-256 of `<timestamp>.<key>.<body>`."""
+    return "sha256=" + hmac.new(secret, f"{timestamp}.{key}.".encode() + body, "sha256").hexdigest()
 
 
 def _build(options: WebhookOptions) -> WebhookChannel:

@@ -123,7 +123,6 @@ def test_only_loopback_is_published() -> None:
 def test_each_program_accepts_its_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     given = dict.fromkeys({name for name, _, _ in INTERPOLATED.findall(TEXT)} - OPTIONAL, "a" * 40)
-    given["FUSIONWATCH_WEBHOOK_URL"] = "https://on-call.test/alerts"
     targets = [volume.split(":")[-2 if volume.endswith(":ro") else -1] for volume in SERVICES[name].get("volumes", ())]
     known = {f"{PREFIX}{field}".upper() for field in SETTINGS[name].model_fields}
     for key, value in SERVICES[name]["environment"].items():

@@ -305,4 +305,4 @@ def test_the_webhook_signs_the_time_of_each_try() -> None:
     [(headers, body)] = stub.requests
     stamp = headers["X-Fusionwatch-Timestamp"]
     assert abs(int(stamp) - datetime.now(UTC).timestamp()) < 60
-    assert headers["X-Fusionwatch-Signature"] == signature(SECRET.encode(), stamp, body)
+    assert headers["X-Fusionwatch-Signature"] == signature(SECRET.encode(), stamp, "key", body)

@@ -83,9 +83,10 @@ def test_a_message_is_signed_and_says_everything(stage: Stage) -> None:
         notify.run()
         notify.run()
     [(headers, body)] = stub.requests
-    assert headers["X-Fusionwatch-Signature"] == signature(SECRET, headers["X-Fusionwatch-Timestamp"], body)
+    stamp, key = headers["X-Fusionwatch-Timestamp"], headers["Idempotency-Key"]
+    assert headers["X-Fusionwatch-Signature"] == signature(SECRET, stamp, key, body)
     assert int(headers["X-Fusionwatch-Timestamp"]) == int(stage.clock.now().timestamp())
-    assert headers["Idempotency-Key"] == f"{'f' * 64}-firing-{alert_id}"
+    assert key == f"{'f' * 64}-firing-{alert_id}"
     assert json.loads(body)["alertname"] == "PairingDrift"
     assert statuses(stage) == [("firing", "hook", "sent", 1)]
 
