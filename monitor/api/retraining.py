@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel
 
 from monitor.api.context import Context, Cursor, Limit, Reading, Shown
@@ -16,6 +17,9 @@ from monitor.storage.views import retraining as views
 from monitor.storage.views.models import Page
 from monitor.storage.views.retraining import ChainView, DecisionView, LabelQueue
 from monitor.tasks.policy import Policy
+
+# Each is put together from several tables.
+FewChains = Annotated[int, Query(ge=1, le=50, description="chains in a page")]
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
 
@@ -40,7 +44,7 @@ def decisions(shown: Shown, connection: Reading, limit: Limit = 50, cursor: Curs
 
 
 @router.get("/chains", responses=example("chains"))
-def chains(shown: Shown, connection: Reading, limit: Limit = 10, cursor: Cursor = None) -> Page[ChainView]:
+def chains(shown: Shown, connection: Reading, limit: FewChains = 10, cursor: Cursor = None) -> Page[ChainView]:
     """Each retrain from the first finding to the last alert that ended, newest first."""
     return views.chains_page(connection, shown.model, limit=limit, cursor=cursor)
 

@@ -39,6 +39,7 @@ def test_only_the_database_must_be_named(environment: pytest.MonkeyPatch) -> Non
         ("WINDOW_SECONDS", "400", "multiple of hop_seconds 300"),
         ("AVAILABILITY_WINDOW_SECONDS", "450", "multiple of hop_seconds 300"),
         ("DETECTORS", '["embeding_mmd"]', "embedding_mmd"),
+        ("LABEL_QUEUE_ENTRIES", "5", "20 entries or more"),
         ("DETECTOR_OPTIONS", '{"embedding_mmd": {"alfa": 1}}', "alfa"),
         ("DETECTOR_OPTIONS", '{"nothing": {}}', "unknown detector 'nothing'"),
         ("ROUTES", '[{"receiver": "pager"}]', "there is no receiver 'pager'; there are ['log']"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from monitor.alerts.rules import GRADUAL
@@ -153,6 +154,7 @@ def test_the_detectors_whose_drift_counts_exist() -> None:
     st.lists(st.sets(st.tuples(st.sampled_from(sorted(DRIFTS)), st.sampled_from(("image", "text")))), max_size=6),
     st.integers(1, 5),
 )
+@hypothesis_settings(max_examples=40)
 def test_drift_lasts_exactly_where_each_of_the_last_windows_has_it(
     drifting: list[set[tuple[str, str]]], needed: int
 ) -> None:
@@ -164,6 +166,7 @@ def test_drift_lasts_exactly_where_each_of_the_last_windows_has_it(
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 200), min_size=1))
+@hypothesis_settings(max_examples=40)
 def test_as_many_labels_as_are_said_to_be_missing_suffice(new: dict[str, int]) -> None:
     short = labels_short(replace(READY, new_labels=new), LIMITS)
     after = {name: n + short.get(name, 0) for name, n in new.items()}
