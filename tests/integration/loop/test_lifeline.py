@@ -29,7 +29,9 @@ PATIENCE = 60
 NOWHERE = "postgresql+psycopg2://nobody@/none?host=/nonexistent"
 
 
-def lifeline(engine: Engine, clock: StoryClock, *inboxes: Inbox) -> Lifeline:
+def lifeline(
+    engine: Engine, clock: StoryClock, *inboxes: Inbox, resend: dict[str, timedelta] | None = None
+) -> Lifeline:
     return Lifeline(
         engine,
         {f"receiver-{number}": inbox for number, inbox in enumerate(inboxes)},
@@ -38,6 +40,7 @@ def lifeline(engine: Engine, clock: StoryClock, *inboxes: Inbox) -> Lifeline:
         patience=timedelta(seconds=PATIENCE),
         metrics=Metrics(),
         clock=clock,
+        resend=resend,
     )
 
 
@@ -117,6 +120,27 @@ def test_a_database_that_is_away_pages_each_receiver_once_and_retries_the_one_th
         line.run()
         clock.advance(1)
     assert len(failing.messages) == tried + 1
+
+
+def test_who_forgets_hears_each_minute_of_what_lasts_and_once_of_its_end(stage: Stage) -> None:
+    forgets, keeps = Inbox(), Inbox()
+    line = lifeline(stage.engine, stage.clock, forgets, keeps, resend={"receiver-0": timedelta(minutes=1)})
+
+    def refused() -> None:
+        with stage.engine.begin() as connection:
+            connection.execute(text("SELECT 1 / 0"))
+
+    for _ in range(PATIENCE + 150):
+        with pytest.raises(Exception, match="division by zero"):
+            line.guard(refused)()
+        line.run()
+        stage.clock.advance(1)
+    assert (len(forgets.messages), len(keeps.messages)) == (3, 1)
+    line.guard(lambda: None)()
+    line.run()
+    line.run()
+    assert [each["state"] for each in forgets.messages] == ["firing"] * 3 + ["resolved"]
+    assert [each["state"] for each in keeps.messages] == ["firing", "resolved"]
 
 
 def test_trouble_that_does_not_last_is_not_told(stage: Stage) -> None:
