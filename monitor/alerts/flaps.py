@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from monitor.alerts.message import Links
-from monitor.alerts.stages import DUE, SENT, Context, Tracked, changes
+from monitor.alerts.stages import Context, Tracked, changes
 from monitor.domain.alert import Alert, State, fingerprint
 
 ALERTNAME = "AlertFlapping"
@@ -33,11 +33,10 @@ def begun(
     context: Context, model: str, told: Mapping[int, Mapping[str, Any]], links: Links, period: timedelta
 ) -> list[Begun]:
     """A ticket for each series that has come to flap. `told` are the annotations of each alert, by id."""
-    known = {one.flaps for one in context.alerts if one.flaps and one.alert.is_open}
     found = []
     for series, newest in _newest(context.alerts).items():
         count = changes(series, context, period)
-        if count < MANY or series in known or not _anybody_heard(series, context):
+        if count < MANY or series in context.flapping or not _anybody_heard(series, context):
             continue
         labels = {"model": model, "modality": newest.modality, "flapping": newest.alertname}
         found.append(
@@ -58,8 +57,8 @@ def settled(context: Context, period: timedelta) -> list[tuple[Tracked, Alert]]:
 
 
 def _anybody_heard(series: str, context: Context) -> bool:
-    ids = {one.alert_id for one in context.alerts if one.alert.fingerprint == series}
-    return any(alert_id in ids and status in (DUE, SENT) for (alert_id, _, _), status in context.told.items())
+    heard = {alert_id for alert_id, _ in context.heard}
+    return any(one.alert_id in heard for one in context.series[series])
 
 
 def _newest(tracked: Iterable[Tracked]) -> dict[str, Tracked]:

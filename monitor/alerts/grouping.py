@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.alerts.stages import FIRING, RESOLVED, Context, Notice
-from monitor.domain.alert import State
+from monitor.alerts.stages import RESOLVED, Context, Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +58,7 @@ def due_at(notice: Notice, group: Group, context: Context, timing: Timing) -> da
 def _is_told(notice: Notice, context: Context) -> bool:
     """Whether the receiver knows of a firing alert of the group."""
     tracked = notice.tracked
-    return notice.event == RESOLVED or any(
-        one.alert.state is State.FIRING
-        and (one.alertname, one.model_version) == (tracked.alertname, tracked.model_version)
-        and (one.alert_id, FIRING, notice.receiver) in context.sent
-        for one in context.alerts
-    )
+    return notice.event == RESOLVED or (notice.receiver, tracked.alertname, tracked.model_version) in context.told_of
 
 
 def together(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.domain.alert import Patience, Signal, fingerprint
@@ -305,3 +305,7 @@ RULES: tuple[Rule, ...] = (
         headline="Classes are answered wrongly more often than allowed",
     ),
 )
+
+RULES_OF: Mapping[str, Sequence[Rule]] = {
+    detector: [rule for rule in RULES if rule.detector == detector] for detector in {rule.detector for rule in RULES}
+}

@@ -6,10 +6,13 @@ what the inhibited alert takes to clear beyond that, its cause took to resolve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
+from monitor.alerts.inhibitions import BY_TARGET, SAME, Inhibition
 from monitor.alerts.routes import Route, chosen
 from monitor.domain.alert import Alert, State
 from monitor.domain.silence import Silence
@@ -17,8 +20,6 @@ from monitor.domain.silence import Silence
 FIRING, RESOLVED = "firing", "resolved"  # the events a receiver may be told of
 PAGE = "page"
 DUE, SENT, FAILED, SUPPRESSED = "due", "sent", "failed", "suppressed"  # a notification's status
-SAME = "<same>"  # in an inhibition: the modality of its cause
-FUSED = "fused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,14 @@ class Notice:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Context:
-    """What stages look at.
+    """What stages look at, and what they find by: an evaluation may hold ten thousand alerts.
 
     `alerts` are the model's open and lately resolved alerts; `told` the status of each notification already written,
     by (alert, event, receiver), and `sent` when it was sent last; `routes` say who is told of what; `at` is the end of
     the window being judged and `now` the wall clock; `silences` those that hold now; a firing alert is told
-    again after `repeat`.
+    again after `repeat`, counted from when it was `sent`, or from when a message that `failed` was written.
     """
 
     alerts: tuple[Tracked, ...]
@@ -87,91 +88,80 @@ class Context:
     window: timedelta
     now: datetime
     sent: Mapping[tuple[int, str, str], datetime] = field(default_factory=dict)
+    failed: Mapping[tuple[int, str, str], datetime] = field(default_factory=dict)
     silences: tuple[Silence, ...] = ()
     repeat: timedelta = timedelta(hours=4)
+
+    @cached_property
+    def causes(self) -> Mapping[str, Sequence[Tracked]]:
+        """By name, the alerts that can explain others now: firing ones, then pending, then resolved, oldest first."""
+        order = (State.FIRING, State.PENDING, State.RESOLVED)
+        found: dict[str, list[Tracked]] = defaultdict(list)
+        for one in sorted(self.alerts, key=lambda each: (order.index(each.alert.state), each.alert_id)):
+            if _still_counts(one, self):
+                found[one.alertname].append(one)
+        return found
+
+    @cached_property
+    def same_causes(self) -> Mapping[tuple[str, str], Tracked]:
+        """The first of the causes of one name and modality."""
+        found: dict[tuple[str, str], Tracked] = {}
+        for causes in self.causes.values():
+            for one in causes:
+                found.setdefault((one.alertname, one.modality), one)
+        return found
+
+    @cached_property
+    def series(self) -> Mapping[str, Sequence[Tracked]]:
+        """Alerts by fingerprint."""
+        found: dict[str, list[Tracked]] = defaultdict(list)
+        for one in self.alerts:
+            found[one.alert.fingerprint].append(one)
+        return found
+
+    @cached_property
+    def flapping(self) -> Set[str]:
+        """The fingerprints of series of which a ticket about their flapping is open."""
+        return {one.flaps for one in self.alerts if one.flaps and one.alert.is_open}
+
+    @cached_property
+    def heard(self) -> Set[tuple[int, str]]:
+        """Whom any firing message was, or is about to be, told: alerts and receivers."""
+        due = {(alert_id, to) for (alert_id, event, to), status in self.told.items() if _told(event, status)}
+        return due | {(alert_id, to) for alert_id, event, to in self.sent if event == FIRING}
+
+    @cached_property
+    def told_of(self) -> Set[tuple[str, str, str]]:
+        """Which names and versions of alerts that fire now a receiver was told of: receiver, name, version."""
+        names = {one.alert_id: one for one in self.alerts if one.alert.state is State.FIRING}
+        return {
+            (to, names[alert_id].alertname, names[alert_id].model_version)
+            for alert_id, event, to in self.sent
+            if event == FIRING and alert_id in names
+        }
 
 
 Stage = Callable[[tuple[Notice, ...], Context], tuple[Notice, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Inhibition:
-    """While `cause` is open, `target` is explained by it. `modality` limits the target: SAME, a name, or "" for any."""
-
-    cause: str
-    target: str
-    modality: str = ""
-    cause_not: str = ""
-
-
-INHIBITIONS: tuple[Inhibition, ...] = (
-    Inhibition("ModalityUnavailable", "EmbeddingDrift", SAME),
-    Inhibition("ModalityUnavailable", "EmbeddingDrift", FUSED),
-    Inhibition("ModalityUnavailable", "PairingDrift"),
-    Inhibition("ModalityUnavailable", "AgreementDrop"),
-    Inhibition("ModalityUnavailable", "PredictionDrift"),
-    Inhibition("ModalityUnavailable", "ContributionDrift"),
-    Inhibition("EmbeddingDrift", "PairingDrift", cause_not=FUSED),
-    Inhibition("EmbeddingDrift", "EmbeddingDrift", FUSED, cause_not=FUSED),
-    Inhibition("EmbeddingDrift", "PredictionDrift", cause_not=FUSED),
-    Inhibition("EmbeddingDrift", "AgreementDrop", cause_not=FUSED),
-    Inhibition("EmbeddingDrift", "ContributionDrift", cause_not=FUSED),
-    Inhibition("PairingDrift", "EmbeddingDrift", FUSED),
-    Inhibition("PairingDrift", "PredictionDrift"),
-    Inhibition("PairingDrift", "AgreementDrop"),
-    Inhibition("PairingDrift", "ContributionDrift"),
-    # classes contribute unequally
-    Inhibition("PredictionDrift", "ContributionDrift"),
-    Inhibition("ModalityUnavailable", "QualityShapeDrift", SAME),
-    Inhibition("EmbeddingDrift", "QualityShapeDrift", SAME),
-    Inhibition("ModalityUnavailable", "ConfidenceDrift"),
-    Inhibition("EmbeddingDrift", "ConfidenceDrift"),
-    Inhibition("QualityShapeDrift", "ConfidenceDrift"),
-    Inhibition("PairingDrift", "ConfidenceDrift"),
-    Inhibition("PredictionDrift", "ConfidenceDrift"),
-    # the sentence of the pairing says who runs late
-    Inhibition("ModalityUnavailable", "Misalignment"),
-    Inhibition("PairingDrift", "Misalignment"),
-    Inhibition("Misalignment", "ConfidenceDrift"),
-    # what a window shows by itself is told first, and more plainly
-    Inhibition("ModalityUnavailable", "GradualUnavailability", SAME),
-    Inhibition("ModalityUnavailable", "GradualDrift"),
-    Inhibition("EmbeddingDrift", "GradualDrift"),
-    Inhibition("PairingDrift", "GradualDrift", FUSED),
-    Inhibition("PredictionDrift", "GradualDrift", FUSED),
-    Inhibition("AgreementDrop", "GradualDrift", FUSED),
-    Inhibition("ContributionDrift", "GradualDrift", FUSED),
-    Inhibition("QualityShapeDrift", "GradualDrift", SAME),
-    Inhibition("ConfidenceDrift", "GradualDrift", FUSED),
-    Inhibition("Misalignment", "GradualDrift", FUSED),
-    Inhibition("GradualDrift", "GradualDrift", FUSED, cause_not=FUSED),
-    # an outage is told as that, and not again by what it costs; of an objective the faster burn is told
-    Inhibition("ModalityUnavailable", "ErrorBudgetBurnFast", SAME),
-    Inhibition("ModalityUnavailable", "ErrorBudgetBurnSlow", SAME),
-    Inhibition("ModalityUnavailable", "ErrorBudgetBurnSlow", "agreement"),
-    Inhibition("ErrorBudgetBurnFast", "ErrorBudgetBurnSlow", SAME),
-    Inhibition("ErrorBudgetBurnFast", "GradualUnavailability", SAME),
-    Inhibition("AgreementDrop", "ErrorBudgetBurnSlow", "agreement"),
-    Inhibition("PairingDrift", "ErrorBudgetBurnSlow", "agreement"),
-    Inhibition("EmbeddingDrift", "ErrorBudgetBurnSlow", "agreement", cause_not=FUSED),
-)
-
-
 def inhibitor(target: Tracked, context: Context) -> Tracked | None:
     """The alert that explains `target` now, if one does: firing ones before pending ones before resolved ones."""
     order = (State.FIRING, State.PENDING, State.RESOLVED)
-    causes = [cause for cause in context.alerts if _explains(cause, target) and _still_counts(cause, context)]
+    causes = [
+        cause
+        for rule in BY_TARGET.get(target.alertname, ())
+        if (cause := _cause(rule, target.modality, context)) is not None
+    ]
     return min(causes, key=lambda cause: (order.index(cause.alert.state), cause.alert_id), default=None)
 
 
-def _explains(cause: Tracked, target: Tracked) -> bool:
-    return any(
-        rule.cause == cause.alertname
-        and rule.target == target.alertname
-        and rule.modality in ("", target.modality, SAME if cause.modality == target.modality else "")
-        and rule.cause_not != cause.modality
-        for rule in INHIBITIONS
-    )
+def _cause(rule: Inhibition, modality: str, context: Context) -> Tracked | None:
+    """The first alert that explains one of that modality by the rule."""
+    if rule.modality == SAME:
+        return None if modality == rule.cause_not else context.same_causes.get((rule.cause, modality))
+    if rule.modality not in ("", modality):
+        return None
+    return next((one for one in context.causes.get(rule.cause, ()) if one.modality != rule.cause_not), None)
 
 
 def _still_counts(cause: Tracked, context: Context) -> bool:
@@ -188,10 +178,9 @@ def route(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
 
     Routes may have changed since, or the model's version, by which they may go.
     """
-    told_to: dict[int, list[str]] = {}
-    for (alert_id, event, receiver), status in context.told.items():
-        if event == FIRING and (status in (DUE, SENT) or (alert_id, event, receiver) in context.sent):
-            told_to.setdefault(alert_id, []).append(receiver)
+    told_to: dict[int, list[str]] = defaultdict(list)
+    for alert_id, receiver in sorted(context.heard):
+        told_to[alert_id].append(receiver)
 
     def reasons(notice: Notice) -> dict[str, str]:
         found = {to: f"routed: {route}" for to, route in chosen(context.routes, notice.tracked.labels).items()}
@@ -233,28 +222,26 @@ def silence(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]
     return tuple(stage(notice) for notice in notices)
 
 
+def _told(event: str, status: str) -> bool:
+    return event == FIRING and status in (DUE, SENT)
+
+
 def changes(series: str, context: Context, period: timedelta) -> int:
     """How often a series of alerts has fired or resolved within `period`, both ends included."""
-    alerts = [one.alert for one in context.alerts if one.alert.fingerprint == series and one.alert.firing_since]
+    alerts = [one.alert for one in context.series.get(series, ()) if one.alert.firing_since]
     moments = [moment for alert in alerts for moment in (alert.firing_since, alert.resolved_at) if moment is not None]
     return sum(moment >= context.at - period for moment in moments)
-
-
-def flapping(target: Tracked, context: Context) -> bool:
-    """Whether a ticket about the alert's flapping is open."""
-    return any(one.flaps == target.alert.fingerprint and one.alert.is_open for one in context.alerts)
 
 
 def damp(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
     """A series that flaps is left to its ticket; but not a page to a receiver that has heard none of the series."""
 
     def heard(notice: Notice) -> bool:
-        series = notice.tracked.alert.fingerprint
-        keys = [(one.alert_id, FIRING, notice.receiver) for one in context.alerts if one.alert.fingerprint == series]
-        return any(key in context.sent or context.told.get(key) in (DUE, SENT) for key in keys)
+        alerts = context.series[notice.tracked.alert.fingerprint]
+        return any((one.alert_id, notice.receiver) in context.heard for one in alerts)
 
     def stage(notice: Notice) -> Notice:
-        if notice.event != FIRING or notice.suppressed or not flapping(notice.tracked, context):
+        if notice.event != FIRING or notice.suppressed or notice.tracked.alert.fingerprint not in context.flapping:
             return notice
         first = notice.tracked.severity == PAGE and not heard(notice)
         return notice if first else replace(notice, suppressed="flapping")
@@ -268,27 +255,30 @@ def firing_was_told(notices: tuple[Notice, ...], context: Context) -> tuple[Noti
     def stage(notice: Notice) -> Notice:
         if notice.event != RESOLVED or notice.suppressed:
             return notice
-        key = (notice.tracked.alert_id, FIRING, notice.receiver)
-        told = key in context.sent or context.told.get(key) in (DUE, SENT)
+        told = (notice.tracked.alert_id, notice.receiver) in context.heard
         return notice if told else replace(notice, suppressed="firing_not_told")
 
     return tuple(stage(notice) for notice in notices)
 
 
 def say_again(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
-    """What still fires is told once more when its silence has ended, and each `repeat` until it is acknowledged."""
+    """What still fires is told once more when its silence has ended, and each `repeat` until it is acknowledged.
+
+    So is what its receiver refused, or could not be reached for: it may be well again.
+    """
 
     def stage(notice: Notice) -> Notice:
         if notice.event != FIRING or notice.suppressed:
             return notice
         key = (notice.tracked.alert_id, FIRING, notice.receiver)
-        known = context.told.get(key) == SENT
+        status = context.told.get(key)
         if notice.tracked.silenced_by is not None:
-            return replace(notice, reason=f"silence_ended: {notice.tracked.silenced_by}", again=known)
-        last = context.sent.get(key)
-        if known and last is not None and context.now - last >= context.repeat and not notice.tracked.acknowledged:
-            return replace(notice, reason="repeated", again=True)
-        return notice
+            again = status in (SENT, FAILED)
+            return replace(notice, reason=f"silence_ended: {notice.tracked.silenced_by}", again=again)
+        last = context.failed.get(key) if status == FAILED else context.sent.get(key) if status == SENT else None
+        if last is None or context.now - last < context.repeat or notice.tracked.acknowledged:
+            return notice
+        return replace(notice, reason="repeated" if status == SENT else "tried_again", again=True)
 
     return tuple(stage(notice) for notice in notices)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Text, cast, column, func, insert, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations.schema.monitoring import alerts, notifications
 from monitor.alerts.stages import FIRING, SENT, Tracked
@@ -83,59 +85,102 @@ def current(connection: Connection, model: str, since: datetime) -> list[Stored]
     return [_stored(row) for row in rows]
 
 
-def add(
-    connection: Connection,
-    alert: Alert,
-    *,
-    alertname: str,
-    severity: str,
-    labels: Mapping[str, str],
-    annotations: Mapping[str, Any],
-    finding_id: int | None,
-) -> Stored:
-    """Open an alert. Raises sqlalchemy.exc.IntegrityError where its series has an open one."""
-    row = connection.execute(
-        insert(alerts)
-        .values(
-            fingerprint=alert.fingerprint,
-            alertname=alertname,
-            severity=severity,
-            modality=labels["modality"],
-            labels=dict(labels),
-            annotations=dict(annotations),
-            finding_id=finding_id,
-            **_values(alert),
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An alert to write for the first time."""
+
+    alert: Alert
+    alertname: str
+    severity: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, Any]
+    finding_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An alert's new state, and with `annotations` what its newest breach looked like."""
+
+    stored: Stored
+    alert: Alert
+    annotations: Mapping[str, Any] | None = None
+    finding_id: int | None = None
+
+
+def add(connection: Connection, opened: Sequence[Opened]) -> list[Stored]:
+    """Open alerts, in order. Raises sqlalchemy.exc.IntegrityError where the series of one has an open one."""
+    rows = [
+        {
+            "fingerprint": one.alert.fingerprint,
+            "alertname": one.alertname,
+            "severity": one.severity,
+            "modality": one.labels["modality"],
+            "labels": dict(one.labels),
+            "annotations": dict(one.annotations),
+            "finding_id": one.finding_id,
+            **_values(one.alert),
+        }
+        for one in opened
+    ]
+    if not rows:
+        return []
+    ids = connection.scalars(insert(alerts).returning(alerts.c.alert_id, sort_by_parameter_order=True), rows)
+    return [
+        Stored(alert_id, one.alertname, one.severity, one.labels["modality"], None, one.annotations, one.alert)
+        for alert_id, one in zip(ids, opened, strict=True)
+    ]
+
+
+def move(connection: Connection, moved: Sequence[Moved]) -> list[Stored]:
+    """Write alerts' new states, in order."""
+    told = [one for one in moved if one.annotations is not None]
+    _update(connection, [{"alert_id": one.stored.alert_id, **_values(one.alert)} for one in moved])
+    _update(
+        connection,
+        [
+            {"alert_id": one.stored.alert_id, "annotations": one.annotations, "finding_id": one.finding_id}
+            for one in told
+        ],
+    )
+    return [
+        replace(
+            one.stored,
+            alert=one.alert,
+            annotations=one.stored.annotations if one.annotations is None else one.annotations,
         )
-        .returning(alerts)
-    ).one()
-    return _stored(row)
+        for one in moved
+    ]
 
 
-def move(
-    connection: Connection,
-    alert_id: int,
-    alert: Alert,
-    annotations: Mapping[str, Any] | None = None,
-    finding_id: int | None = None,
-) -> Stored:
-    """Write an alert's new state, and with `annotations` what its newest breach looked like."""
-    values = _values(alert)
-    if annotations is not None:
-        values |= {"annotations": dict(annotations), "finding_id": finding_id}
-    row = connection.execute(
-        update(alerts).where(alerts.c.alert_id == alert_id).values(**values).returning(alerts)
-    ).one()
-    return _stored(row)
+def explain(connection: Connection, causes: Mapping[int, str | None]) -> None:
+    """Write which alert explains each of these now."""
+    _update(connection, [{"alert_id": alert_id, "inhibited_by": title} for alert_id, title in causes.items()])
 
 
-def explain(connection: Connection, alert_id: int, inhibited_by: str | None) -> None:
-    """Write which alert explains this one now."""
-    connection.execute(update(alerts).where(alerts.c.alert_id == alert_id).values(inhibited_by=inhibited_by))
+def silence(connection: Connection, held: Mapping[int, int | None]) -> None:
+    """Write which silence holds each of these back; None once that is over and nothing else holds it."""
+    _update(connection, [{"alert_id": alert_id, "silenced_by": silence_id} for alert_id, silence_id in held.items()])
 
 
-def silence(connection: Connection, alert_id: int, silence_id: int | None) -> None:
-    """Write which silence holds an alert back; None once that is over and nothing else holds it."""
-    connection.execute(update(alerts).where(alerts.c.alert_id == alert_id).values(silenced_by=silence_id))
+def _update(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of one set of columns in one statement, each to the alert of its `alert_id`."""
+    if not rows:
+        return
+    columns = [alerts.c[name] for name in rows[0]]
+    given = func.jsonb_to_recordset(cast(literal(_json(rows), Text), JSONB))
+    new = given.table_valued(*(column(each.name, each.type) for each in columns)).render_derived(
+        name="new", with_types=True
+    )
+    values = {each.name: new.c[each.name] for each in columns if each.name != "alert_id"}
+    connection.execute(update(alerts).where(alerts.c.alert_id == new.c.alert_id).values(values))
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps([dict(row) for row in rows], default=_rfc3339)
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat()
 
 
 def flapping_since(connection: Connection, model: str) -> datetime | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, and_, any_, cast, func, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from migrations.schema.monitoring import alerts, notifications
 from monitor.alerts.grouping import Group
@@ -52,23 +52,36 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the log holds of one alert, event and receiver: the newest round's status, and when one was sent last."""
+    """What the log holds of one alert, event and receiver: the newest round's status and when it was written.
+
+    `sent_at` is when any round was sent last.
+    """
 
     status: str
+    written_at: datetime
     sent_at: datetime | None
 
 
-def log(connection: Connection, alert_ids: Collection[int]) -> dict[tuple[int, str, str], Told]:
-    """What became of every notification of these alerts, by (alert, event, receiver)."""
+Key = tuple[int, str, str]  # alert, event, receiver
+
+
+def log(connection: Connection, alert_ids: Collection[int]) -> dict[Key, Told]:
+    """What became of every notification of these alerts."""
+    columns = ("alert_id", "event", "receiver", "status", "created_at", "sent_at")
     rows = connection.execute(
-        select(notifications).where(notifications.c.alert_id.in_(alert_ids)).order_by(notifications.c.round)
+        select(*(notifications.c[name] for name in columns)).where(_of(alert_ids)).order_by(notifications.c.round)
     )
-    found: dict[tuple[int, str, str], Told] = {}
+    found: dict[Key, Told] = {}
     for row in rows:
         key = (row.alert_id, row.event, row.receiver)
         sent = [moment for moment in (row.sent_at, found[key].sent_at if key in found else None) if moment is not None]
-        found[key] = Told(row.status, max(sent, default=None))
+        found[key] = Told(row.status, row.created_at, max(sent, default=None))
     return found
+
+
+def _of(alert_ids: Collection[int]) -> ColumnElement[bool]:
+    """One array, however many there are."""
+    return notifications.c.alert_id == any_(cast(list(alert_ids), ARRAY(BigInteger)))
 
 
 def groups(
@@ -92,15 +105,20 @@ def groups(
     return {(row.receiver, row.group_key): Group(row.waiting_until, row.last_sent) for row in rows}
 
 
-def write(connection: Connection, entries: Iterable[Entry], now: datetime) -> None:
-    """Write rows, each once per (alert, event, receiver, round).
+def write(connection: Connection, entries: Sequence[Entry], now: datetime) -> list[Entry]:
+    """Write rows, each once per (alert, event, receiver, round); those that were written.
 
     Only a suppressed one may be replaced, and by a suppressed one that which is due and has not been tried.
     """
-    for entry in entries:
-        untried = (notifications.c.status == DUE) & (notifications.c.attempts == 0)
-        replaceable = notifications.c.status == SUPPRESSED
-        fresh = {
+    if not entries:
+        return []
+    newest = _rounds(connection, {entry.alert_id for entry in entries})
+    rows = [
+        {
+            "alert_id": entry.alert_id,
+            "event": entry.event,
+            "receiver": entry.receiver,
+            "round": _round(entry, newest),
             "status": entry.status,
             "reason": entry.reason,
             "payload": dict(entry.payload),
@@ -108,35 +126,37 @@ def write(connection: Connection, entries: Iterable[Entry], now: datetime) -> No
             "next_attempt_at": entry.due_at,
             "created_at": now,
         }
-        connection.execute(
-            insert(notifications)
-            .values(
-                alert_id=entry.alert_id,
-                event=entry.event,
-                receiver=entry.receiver,
-                round=_round(entry),
-                **fresh,
-            )
-            .on_conflict_do_update(
-                constraint="uq_notifications_once",
-                set_=fresh,
-                where=replaceable | untried if entry.status == SUPPRESSED else replaceable,
-            )
-        )
-
-
-def _round(entry: Entry) -> ScalarSelect[int]:
-    """The newest round of a notification, or the next one where it is said again; 0 for the first."""
-    newest = func.coalesce(func.max(notifications.c.round) + (1 if entry.again else 0), 0)
-    return (
-        select(newest)
-        .where(
-            notifications.c.alert_id == entry.alert_id,
-            notifications.c.event == entry.event,
-            notifications.c.receiver == entry.receiver,
-        )
-        .scalar_subquery()
+        for entry in entries
+    ]
+    statement = insert(notifications)
+    new = statement.excluded
+    untried = (notifications.c.status == DUE) & (notifications.c.attempts == 0)
+    written = connection.execute(
+        statement.on_conflict_do_update(
+            constraint="uq_notifications_once",
+            set_={name: new[name] for name in _FRESH},
+            where=or_(notifications.c.status == SUPPRESSED, and_(new.status == SUPPRESSED, untried)),
+        ).returning(notifications.c.alert_id, notifications.c.event, notifications.c.receiver),
+        rows,
     )
+    keys = {tuple(row) for row in written}
+    return [entry for entry in entries if (entry.alert_id, entry.event, entry.receiver) in keys]
+
+
+_FRESH = ("status", "reason", "payload", "group_key", "next_attempt_at", "created_at")
+
+
+def _round(entry: Entry, newest: Mapping[Key, int]) -> int:
+    """The newest round of a notification, or the next one where it is said again; 0 for the first."""
+    known = newest.get((entry.alert_id, entry.event, entry.receiver))
+    return 0 if known is None else known + entry.again
+
+
+def _rounds(connection: Connection, alert_ids: Collection[int]) -> dict[Key, int]:
+    """The newest round of each notification of these alerts."""
+    key = (notifications.c.alert_id, notifications.c.event, notifications.c.receiver)
+    rows = connection.execute(select(*key, func.max(notifications.c.round)).where(_of(alert_ids)).group_by(*key))
+    return {(alert_id, event, receiver): newest for alert_id, event, receiver, newest in rows}
 
 
 def claim_due(connection: Connection, now: datetime, skip_receivers: Collection[str]) -> Outgoing | None:

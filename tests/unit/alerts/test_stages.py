@@ -6,14 +6,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitor.alerts import pipeline
+from monitor.alerts.inhibitions import INHIBITIONS, SAME
 from monitor.alerts.routes import Route, parse
+from monitor.alerts.rules import RULES
 from monitor.alerts.stages import (
     DUE,
     FAILED,
     FIRING,
-    INHIBITIONS,
     RESOLVED,
     SENT,
     SUPPRESSED,
@@ -95,6 +98,14 @@ def test_pending_alerts_are_told_to_nobody() -> None:
         (("EmbeddingDrift", "text"), ("QualityShapeDrift", "image"), False),
         (("QualityShapeDrift", "text"), ("ConfidenceDrift", "fused"), True),
         (("EmbeddingDrift", "fused"), ("CostHigh", "fused"), False),
+        (("ModalityUnavailable", "image"), ("QualityShapeDrift", "image"), True),
+        (("ModalityUnavailable", "image"), ("QualityShapeDrift", "text"), False),
+        (("ModalityUnavailable", "text"), ("Misalignment", "fused"), True),
+        (("ModalityUnavailable", "text"), ("ContributionDrift", "fused"), True),
+        (("ModalityUnavailable", "text"), ("ConfidenceDrift", "fused"), True),
+        (("ModalityUnavailable", "text"), ("EstimatedAccuracyLow", "fused"), True),
+        (("ModalityUnavailable", "text"), ("GradualDrift", "image"), True),
+        (("ModalityUnavailable", "image"), ("GradualUnavailability", "text"), False),
     ],
 )
 def test_what_explains_what(cause: tuple[str, str], target: tuple[str, str], held: bool) -> None:
@@ -150,6 +161,77 @@ def test_that_it_is_over_is_told_to_who_heard_of_it_though_routes_have_changed_s
     told = {(1, FIRING, "pager"): SENT, (1, FIRING, "gone"): SUPPRESSED}
     notices = pipeline.run(context(over, told=told), {1})
     assert rows(notices) == [(1, RESOLVED, "pager", None), (1, RESOLVED, "log", "firing_not_told")]
+
+
+@pytest.mark.parametrize(
+    ("status", "hours", "acknowledged", "expected"),
+    [
+        (SENT, 4, False, "repeated"),
+        (SENT, 3, False, None),
+        (SENT, 4, True, None),
+        (FAILED, 4, False, "tried_again"),
+        (FAILED, 3, False, None),
+        (FAILED, 4, True, None),
+        (DUE, 4, False, None),
+    ],
+)
+def test_what_still_fires_is_said_again_after_four_hours_also_where_its_receiver_failed(
+    status: str, hours: int, acknowledged: bool, expected: str | None
+) -> None:
+    page = replace(tracked(1, "StreamSilent", "all"), acknowledged=acknowledged)
+    key = (1, FIRING, "log")
+    now = T0 + timedelta(hours=hours)
+    given = replace(
+        context(page, told={key: status}, at=now),
+        sent={key: T0} if status == SENT else {},
+        failed={key: T0} if status == FAILED else {},
+    )
+    assert [notice.reason for notice in pipeline.run(given, ())] == ([expected] if expected else [])
+
+
+def flaps(receiver_heard: bool, severity: str) -> Context:
+    """A series that has fired before and fires again while a ticket about its flapping is open."""
+    before = tracked(1, "ModalityUnavailable", state=State.RESOLVED, severity=severity, resolved_at=T0)
+    again = tracked(2, "ModalityUnavailable", severity=severity)
+    ticket = replace(tracked(3, "AlertFlapping"), flaps=again.alert.fingerprint)
+    heard = {(1, FIRING, "log"): SENT, (1, FIRING, "pager"): SENT if receiver_heard else SUPPRESSED}
+    told = {**heard, (3, FIRING, "log"): SENT}
+    return replace(context(before, again, ticket, told=told), sent={key: T0 for key in heard if heard[key] == SENT})
+
+
+def test_a_series_that_flaps_is_left_to_its_ticket_but_a_first_page_is_never_damped() -> None:
+    def told(given: Context) -> dict[str, str | None]:
+        return {each.receiver: each.suppressed for each in pipeline.run(given, ()) if each.tracked.alert_id == 2}
+
+    assert told(flaps(True, "page")) == {"pager": "flapping", "log": "flapping"}
+    assert told(flaps(False, "page")) == {"pager": None, "log": "flapping"}
+    assert told(flaps(False, "ticket")) == {"log": "flapping"}
+
+
+names = st.sampled_from([(rule.alertname, modality) for rule in RULES for modality in ("image", "text", "fused")])
+states = st.sampled_from([State.PENDING, State.FIRING, State.RESOLVED])
+
+
+@given(st.lists(st.tuples(names, states), max_size=12, unique_by=lambda each: each[0]))
+def test_an_alert_is_explained_exactly_where_the_list_says_so(alerts: list[tuple[tuple[str, str], State]]) -> None:
+    everything = [
+        tracked(index, *name, state=state, resolved_at=T0 if state is State.RESOLVED else None)
+        for index, (name, state) in enumerate(alerts)
+    ]
+    order = [State.FIRING, State.PENDING, State.RESOLVED]
+    for target in everything:
+        explaining = [
+            (order.index(cause.alert.state), cause.alert_id)
+            for cause in everything
+            for rule in INHIBITIONS
+            if (rule.cause, rule.target) == (cause.alertname, target.alertname)
+            and (
+                rule.modality in ("", target.modality) or (rule.modality == SAME and cause.modality == target.modality)
+            )
+            and cause.modality != rule.cause_not
+        ]
+        found = inhibitor(target, context(*everything))
+        assert (found.alert_id if found else None) == (min(explaining)[1] if explaining else None)
 
 
 def test_an_alert_resolved_earlier_is_not_offered_again() -> None:

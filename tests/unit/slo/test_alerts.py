@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from monitor.alerts.inhibitions import INHIBITIONS, Inhibition
 from monitor.alerts.rules import BURN_RATE, BURN_RATE_ALERTS, RULES, Rule
-from monitor.alerts.stages import INHIBITIONS, Inhibition
 from monitor.domain.alert import Signal
 from monitor.domain.finding import Finding
 from monitor.domain.objectives import DEFAULTS, Objectives
