@@ -143,10 +143,11 @@ def test_a_crash_of_the_monitor_before_the_commit_leaves_the_gap_for_the_next_ru
     on_call.gap(100, 512)
     whole = notifications.write
 
-    def crash(connection: Any, entries: Any, now: Any) -> None:
-        whole(connection, entries, now)
+    def crash(connection: Any, entries: Any, now: Any) -> Any:
+        written = whole(connection, entries, now)
         if entries:
             raise KeyboardInterrupt
+        return written
 
     monkeypatch.setattr(notifications, "write", crash)
     with pytest.raises(KeyboardInterrupt):
