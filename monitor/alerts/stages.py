@@ -237,7 +237,7 @@ def damp(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
     """A series that flaps is left to its ticket; but not a page to a receiver that has heard none of the series."""
 
     def heard(notice: Notice) -> bool:
-        alerts = context.series[notice.tracked.alert.fingerprint]
+        alerts = context.series.get(notice.tracked.alert.fingerprint, ())
         return any((one.alert_id, notice.receiver) in context.heard for one in alerts)
 
     def stage(notice: Notice) -> Notice:

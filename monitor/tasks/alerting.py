@@ -79,7 +79,8 @@ class Alerting:
     def context(self, connection: Connection, at: datetime, now: datetime) -> Context:
         """What stages would look at now. Nothing is moved or written."""
         known = {one.alert_id: one for one in alerts.current(connection, self._model, self._since(connection, at))}
-        return self._context(connection, known, at, now)
+        log = notifications.log(connection, known)
+        return self._context(known, log, silences.active(connection, self._model, now), at, now)
 
     def _since(self, connection: Connection, at: datetime) -> datetime:
         """How far back a resolved alert still says something: it may explain another one, or be part of flapping."""
