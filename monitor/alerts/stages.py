@@ -234,11 +234,17 @@ def changes(series: str, context: Context, period: timedelta) -> int:
 
 
 def damp(notices: tuple[Notice, ...], context: Context) -> tuple[Notice, ...]:
-    """A series that flaps is left to its ticket; but not a page to a receiver that has heard none of the series."""
+    """A series that flaps is left to its ticket; but not a page to a receiver that has heard none of the series.
+
+    A page that still waits for its group has not been heard, and goes out.
+    """
 
     def heard(notice: Notice) -> bool:
-        alerts = context.series.get(notice.tracked.alert.fingerprint, ())
-        return any((one.alert_id, notice.receiver) in context.heard for one in alerts)
+        own = (notice.tracked.alert_id, FIRING, notice.receiver)
+        others = context.series.get(notice.tracked.alert.fingerprint, ())
+        told = [one.alert_id for one in others if one.alert_id != notice.tracked.alert_id]
+        sent = own in context.sent or context.told.get(own) == SENT
+        return sent or any((alert_id, notice.receiver) in context.heard for alert_id in told)
 
     def stage(notice: Notice) -> Notice:
         if notice.event != FIRING or notice.suppressed or notice.tracked.alert.fingerprint not in context.flapping:
