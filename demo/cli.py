@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from demo import ledger, make_checkpoint
+from demo.annotations import write_scenes
 from demo.deployment import CHECKPOINT, LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
 from demo.observe import Observer
 from demo.processes import ProcessError
@@ -168,6 +169,26 @@ def _stay(deployment: Deployment, *, rate: float, seed: int) -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         console.print("stopping …")
+
+
+@app.command()
+def scenes(
+    folder: Annotated[Path, typer.Option(help="An empty folder, or one to make.", file_okay=False)],
+    pictures: Annotated[int, typer.Option(help="Pictures; each comes with a caption of every class.", min=1)] = 6000,
+    seed: Annotated[int, typer.Option(help="Seed of scenes and captions.", min=0)] = 7,
+    hedges: Annotated[bool, typer.Option(help="Let a word in the caption tell something of the class.")] = False,
+) -> None:
+    """Write drawn scenes as a data set, with a configuration for `fusionwatch-inference train` and `ablate`."""
+    with Progress(console=console) as progress:
+        task = progress.add_task("drawing", total=pictures)
+        try:
+            config = write_scenes(
+                folder, pictures, seed, hedged=hedges, progress=lambda done: progress.update(task, completed=done)
+            )
+        except OSError as error:
+            console.print(str(error), style="red", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+    console.print(f"fusionwatch-inference train --config {config}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -139,6 +139,22 @@ def ablate(
 
 
 @app.command()
+def quantize(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of the checkpoint.", exists=True, file_okay=False)],
+    config: Annotated[
+        Path,
+        typer.Option(help="The TOML file of `train`; measured on its data, baseline made of them."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new checkpoint; must not be there.")],
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.", dir_okay=False)] = None,
+) -> None:
+    """Write the same model with its encoders' linear layers in int8, and print what it costs and gains on this CPU."""
+    from inference import cli_models
+
+    raise typer.Exit(cli_models.quantize(checkpoint, out, config, json))
+
+
+@app.command()
 def baseline(
     checkpoint: Annotated[
         Path,

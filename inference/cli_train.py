@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from inference.baseline import BaselineError
+from inference.cli_models import show_costs
 from inference.predictor import pick_device
 from inference.training.ablate import FIGURES, ablate
 from inference.training.annotations import AnnotationsError
@@ -111,6 +112,8 @@ def run(path: Path, *, force: bool) -> int:
             return INTERRUPTED
         if team.leads:
             _summary(console, trained, config.output)
+            if trained.report and "distilled" in trained.report:
+                show_costs(trained.report["distilled"], {"before": "teacher", "after": "student"})
         return FINISHED
 
     return _guarded(path, console, work)

@@ -34,6 +34,7 @@ from inference.models.card import (
     write_json,
     write_manifest,
 )
+from inference.models.int8 import is_quantised, quantise
 from inference.models.preprocess import ImageSettings, Preprocessor
 from inference.models.registry import families
 
@@ -49,6 +50,9 @@ __all__ = [
     "verify_manifest",
     "write_manifest",
 ]
+
+INT8 = "int8"
+"""In the card of a checkpoint whose encoders' linear layers are in int8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,8 @@ def save_checkpoint(
         "temperature": temperature,
         "fingerprints": _fingerprints(weights, family, folder),
     }
-    write_json(folder / CARD, card | ({"raw": True} if family.raw else {}))
+    marks = {"raw": family.raw, INT8: is_quantised(model)}
+    write_json(folder / CARD, card | {name: True for name, holds in marks.items() if holds})
 
 
 def load_checkpoint(folder: Path, device: torch.device, family_modules: tuple[str, ...] = ()) -> Checkpoint:
@@ -160,6 +165,8 @@ def load_checkpoint(folder: Path, device: torch.device, family_modules: tuple[st
         model = family.build(family.config.from_dict(config | {"dtype": "float32"}))
     except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    if read_json(folder / CARD).get(INT8) is True:
+        quantise(model, family.encoders.values())
     weights = _read_weights(folder)
     try:
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()}, strict=True)

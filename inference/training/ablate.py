@@ -11,9 +11,10 @@ from typing import Any
 from inference.training.build import find_family, options_of
 from inference.training.config import ConfigError, TrainConfig
 from inference.training.keep import OutputFolder
+from inference.training.plan import read_rows
 from inference.training.team import Team
 from inference.training.tracking import UNTRACKED, Tracker
-from inference.training.train import Tell, read_rows, train
+from inference.training.train import Tell, train
 
 TABLE = "ablation.json"
 FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -82,6 +82,11 @@ class Row:
     def group(self) -> str:
         """Rows of one picture belong together; so do rows of one text that have no picture."""
         return self.digest or "text " + hashlib.sha256((self.text or "").encode()).hexdigest()
+
+    def only(self, modalities: Collection[str]) -> Row:
+        """The same row without any other modality."""
+        image = (self.image, self.digest) if "image" in modalities else (None, None)
+        return replace(self, image=image[0], digest=image[1], text=self.text if "text" in modalities else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from inference.models.base import Family
 from inference.models.card import PROCESSOR, TOKENIZER, CheckpointError, read_json
-from inference.models.checkpoint import load_checkpoint
+from inference.models.checkpoint import Checkpoint, load_checkpoint
 from inference.models.preprocess import ImageSettings, Preprocessor
 from inference.models.registry import families
 from inference.training.config import ConfigError, ModelConfig
@@ -38,17 +38,28 @@ class Built:
     labels: tuple[str, ...]
 
 
-def build(config: ModelConfig, labels: tuple[str, ...], texts: Iterable[str], seed: int) -> Built:
+def build(
+    config: ModelConfig, labels: tuple[str, ...], texts: Iterable[str], seed: int, given: Preprocessor | None = None
+) -> Built:
     """The model on the CPU. `texts` are those of the training rows, for a tokenizer to be made of.
+
+    `given` is the preprocessing that the model must have, because another one answers the same batches.
 
     Raises ConfigError where the configuration does not make a model that takes images and texts.
     """
     if config.checkpoint is not None:
-        return _loaded(config, labels)
+        built = _loaded(config, labels)
+        _require_same(built.preprocessor, given, "model.checkpoint")
+        return built
     family = find_family(config)
     torch.manual_seed(seed)
-    tokenizer = _tokenizer(config, texts)
-    options = _options(config, family, tokenizer)
+    donor = None if config.encoders is None else _donor(config.encoders, config.family_modules)
+    if donor is None:
+        preprocessor = _preprocessor(config, texts, given)
+        options = _options(config, family, preprocessor)
+    else:
+        preprocessor, options = donor.preprocessor, _donated(config, family, donor)
+        _require_same(preprocessor, given, "model.encoders")
     names: dict[str, Any] = {
         "id2label": dict(enumerate(labels)),
         "label2id": {name: i for i, name in enumerate(labels)},
@@ -58,11 +69,51 @@ def build(config: ModelConfig, labels: tuple[str, ...], texts: Iterable[str], se
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"model: {family.name} cannot be built of these options: {error}") from error
     for modality, folder in (("image", config.image.encoder), ("text", config.text.encoder)):
-        if folder is not None:
-            _take_weights(model.get_submodule(family.encoders[modality].rstrip(".")), folder, modality)
-    preprocessor = Preprocessor(_image(config), tokenizer, config.text.max_tokens)
+        encoder = model.get_submodule(family.encoders[modality].rstrip("."))
+        if donor is not None:
+            encoder.load_state_dict(donor.model.get_submodule(donor.encoders[modality].rstrip(".")).state_dict())
+        elif folder is not None:
+            _take_weights(encoder, folder, modality)
     _try_out(model, preprocessor)
     return Built(model, family, preprocessor, labels)
+
+
+def _preprocessor(config: ModelConfig, texts: Iterable[str], given: Preprocessor | None) -> Preprocessor:
+    if given is not None and config.text.tokenizer is None and config.text.encoder is None:
+        return given
+    own = Preprocessor(_image(config), _tokenizer(config, texts), config.text.max_tokens)
+    _require_same(own, given, "model.text")
+    return own
+
+
+def _require_same(own: Preprocessor, given: Preprocessor | None, where: str) -> None:
+    if given is None:
+        return
+    pairs = (
+        ("tokenizer", own.tokenizer.get_vocab(), given.tokenizer.get_vocab()),
+        ("longest text", own.max_tokens, given.max_tokens),
+        ("picture size and scale", own.image, given.image),
+    )
+    if different := [name for name, mine, other in pairs if mine != other]:
+        raise ConfigError(f"{where}: not the teacher's {', '.join(different)}; both must take the same batches")
+
+
+def _donor(folder: Path, modules: tuple[str, ...]) -> Checkpoint:
+    """A checkpoint of images and texts whose encoders are taken."""
+    try:
+        donor = load_checkpoint(folder, torch.device("cpu"), modules)
+    except CheckpointError as error:
+        raise ConfigError(f"model.encoders: {error}") from error
+    _require_pair(donor.family)
+    return donor
+
+
+def _donated(config: ModelConfig, family: Family, donor: Checkpoint) -> dict[str, Any]:
+    """The family's options, with the encoders that the donor has."""
+    own: Any = donor.model.config
+    _refuse_unknown(config, family)
+    given = {"image_stem": own.image_stem} if "image_stem" in options_of(family) else {}
+    return dict(config.options) | given | {name: getattr(own, name).to_dict() for name in CONFIG_OF.values()}
 
 
 def _loaded(config: ModelConfig, labels: tuple[str, ...]) -> Built:
@@ -108,11 +159,10 @@ def options_of(family: Family) -> set[str]:
     return {field.name for field in fields(family.config)} - _COMMON - set(CONFIG_OF.values())
 
 
-def _options(config: ModelConfig, family: Family, tokenizer: Tokenizer) -> dict[str, Any]:
-    own = options_of(family)
-    if unknown := sorted(set(config.options) - own):
-        raise ConfigError(f"model.options: {', '.join(unknown)}: unknown; allowed: {', '.join(sorted(own))}")
-    text = {"max_position_embeddings": config.text.max_tokens, "pad_token_id": tokenizer.token_to_id("[PAD]")}
+def _options(config: ModelConfig, family: Family, preprocessor: Preprocessor) -> dict[str, Any]:
+    _refuse_unknown(config, family)
+    tokenizer = preprocessor.tokenizer
+    text = {"max_position_embeddings": preprocessor.max_tokens, "pad_token_id": tokenizer.token_to_id("[PAD]")}
     encoders = {
         "image": _encoder_config("image", config.image.encoder, config.image.config, {}),
         "text": _encoder_config(
@@ -124,6 +174,12 @@ def _options(config: ModelConfig, family: Family, tokenizer: Tokenizer) -> dict[
         raise ConfigError(f"model.text: the tokenizer has {known} pieces, the encoder's vocab_size is {rows}")
     taken = {field.name for field in fields(family.config)}
     return dict(config.options) | {name: encoders[modality] for modality, name in CONFIG_OF.items() if name in taken}
+
+
+def _refuse_unknown(config: ModelConfig, family: Family) -> None:
+    own = options_of(family)
+    if unknown := sorted(set(config.options) - own):
+        raise ConfigError(f"model.options: {', '.join(unknown)}: unknown; allowed: {', '.join(sorted(own))}")
 
 
 def _encoder_config(

@@ -13,6 +13,8 @@ from pydantic.fields import FieldInfo
 
 from inference.training.fit_settings import Augmentation, Balance, Precision, Sampling
 
+Modality = Literal["image", "text"]
+MODALITIES: tuple[Modality, ...] = ("image", "text")
 TINY_IMAGE: dict[str, Any] = {
     "model_type": "vit",
     "image_size": 64,
@@ -63,8 +65,16 @@ class DataConfig(_Section):
     validation_share: Share = Field(default=0.15, description="share of pictures, where rows name no split")
     test_share: Share = Field(default=0.15, description="share of pictures, where rows name no split")
     split_seed: int = Field(default=0, ge=0, description="of the deal; a picture's rows are never split")
+    modalities: tuple[Modality, ...] = Field(
+        default=MODALITIES, min_length=1, description="those that the model sees; for comparison: fewer, no baseline"
+    )
     sampling: Sampling = Field(default="shuffled", description="balanced: every class equally often in training")
     class_weights: Literal["none", "balanced"] = Field(default="none", description="balanced: rare classes weigh more")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model sees every modality."""
+        return set(self.modalities) == set(MODALITIES)
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -114,6 +124,9 @@ class ModelConfig(_Section):
     """What is trained."""
 
     checkpoint: Folder | None = Field(default=None, description="a checkpoint to go on from; the rest is then its own")
+    encoders: Folder | None = Field(
+        default=None, description="a checkpoint whose encoders, tokenizer and picture size are taken; the fusion is new"
+    )
     family: str = Field(default="cross_attention", description="how modalities are fused")
     family_modules: tuple[str, ...] = Field(default=(), description="importable modules with families of your own")
     options: dict[str, Any] = Field(
@@ -121,6 +134,16 @@ class ModelConfig(_Section):
     )
     image: ImageConfig = ImageConfig()
     text: TextConfig = TextConfig()
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        sources = {"checkpoint": self.checkpoint, "encoders": self.encoders}
+        own = {"image.encoder": self.image.encoder, "text.encoder": self.text.encoder}
+        own["text.tokenizer"] = self.text.tokenizer
+        named = [name for name, folder in {**sources, **own}.items() if folder is not None]
+        if len(named) > 1 and set(named) & set(sources):
+            raise ValueError(f"{', '.join(named)}: the weights of one of them would be lost; name one source")
+        return self
 
 
 class TrainingConfig(_Section):
@@ -156,6 +179,16 @@ class TrainingConfig(_Section):
         return self
 
 
+class DistillConfig(_Section):
+    """A trained model that this one learns from, beside the labels; without a teacher the rest means nothing."""
+
+    teacher: Folder | None = Field(
+        default=None, description="its checkpoint; labels, tokenizer and picture size are taken from it"
+    )
+    temperature: float = Field(default=2.0, gt=0, le=100, description="by which both answers are softened")
+    weight: float = Field(default=0.5, gt=0, le=1, description="of the teacher's answers; the labels have the rest")
+
+
 class TrackingConfig(_Section):
     """Where the run is written down beside its folder; MLFLOW_TRACKING_URI names a server, else it is a local file."""
 
@@ -171,6 +204,7 @@ class TrainConfig(_Section):
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    distill: DistillConfig = DistillConfig()
     tracking: TrackingConfig = TrackingConfig()
 
 

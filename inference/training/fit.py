@@ -12,6 +12,7 @@ from torch import nn
 from inference.models.preprocess import Preprocessor
 from inference.training.data import LabelledExample
 from inference.training.fit_settings import FitSettings
+from inference.training.objective import Teacher
 from inference.training.run import Run
 from inference.training.team import Team
 
@@ -36,6 +37,7 @@ def fit(
     *,
     encoders: Mapping[str, str] | None = None,
     team: Team | None = None,
+    teacher: Teacher | None = None,
     before: Callable[[Run], str | None] | None = None,
     after: Callable[[Run, float], str | None] | None = None,
     progress: Progress | None = None,
@@ -44,7 +46,8 @@ def fit(
 ) -> FitResult:
     """Fine-tune `model` in place and leave it in eval mode.
 
-    `encoders` maps modalities to the prefixes of their encoders' parameters. `before` may take up an earlier run, and
+    `encoders` maps modalities to the prefixes of their encoders' parameters. The model learns from `teacher` too, where
+    there is one. `before` may take up an earlier run, and
     `after` is called with each step's loss; either ends the run by saying why. `progress` gets (step, steps, loss)
     after each step; `should_stop` is asked before each.
 
@@ -54,7 +57,7 @@ def fit(
     """
     team = team or Team(next(model.parameters()).device)
     losses: list[float] = []
-    with Run(model, preprocessor, examples, settings, encoders or {}, team) as run:
+    with Run(model, preprocessor, examples, settings, encoders or {}, team, teacher) as run:
         over = None if before is None else before(run)
         started, ended = clock(), over or "finished"
         while run.step < settings.steps and over is None:

@@ -33,11 +33,34 @@ class Terms:
     scores: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained model in eval mode that takes the same batches, and how it is learnt from.
+
+    `temperature` softens both answers; `weight` (0 to 1) is the soft loss's share, the labels' loss has the rest.
+    """
+
+    model: nn.Module
+    temperature: float
+    weight: float
+
+    def soft_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """(B,) of the student's `logits` (B, C): T² · KL(teacher ‖ student), both softened by T.
+
+        T² keeps the gradients' size whatever T is. Source: Hinton et al. 2015, arXiv:1503.02531.
+        """
+        with torch.no_grad():
+            told = (self.model(batch).logits.float() / self.temperature).log_softmax(1)
+        said = (logits / self.temperature).log_softmax(1)
+        return self.temperature**2 * functional.kl_div(said, told, reduction="none", log_target=True).sum(1)
+
+
 class Objective(nn.Module):
     """A fusion model with its loss: what a team's processes run on their rows of a batch."""
 
-    def __init__(self, model: nn.Module, settings: FitSettings, team: Team) -> None:
+    def __init__(self, model: nn.Module, settings: FitSettings, team: Team, teacher: Teacher | None = None) -> None:
         super().__init__()
+        self._teacher = teacher  # in a dataclass, hence no part of this module
         self.model = model
         self._settings = settings
         self._team = team
@@ -61,7 +84,8 @@ class Objective(nn.Module):
                 [weight.sum(), true_pairs.sum(), *(x.sum() for n in names for x in (here[n] * weight, here[n]))]
             )
         )
-        loss = _mean(functional.cross_entropy(output.logits, labels, reduction="none") * weight, counts[0])
+        hard = functional.cross_entropy(output.logits, labels, reduction="none")
+        loss = _mean(self._softened(hard, output.logits, batch) * weight, counts[0])
         scores = []
         for place, name in enumerate(names):
             logits, (weighed, rows) = output.unimodal_logits[name], counts[2 + 2 * place : 4 + 2 * place]
@@ -89,6 +113,12 @@ class Objective(nn.Module):
             {name: each.float() for name, each in output.unimodal_logits.items()},
             auxiliary=None if output.auxiliary is None else output.auxiliary.float(),
         )
+
+    def _softened(self, hard: Tensor, logits: Tensor, batch: Batch) -> Tensor:
+        """(B,) the labels' loss, or its mixture with that of the teacher's answers."""
+        if self._teacher is None:
+            return hard
+        return torch.lerp(hard, self._teacher.soft_loss(logits, batch), self._teacher.weight)
 
     def _true_pairs(self, batch: Batch, labels: Tensor) -> Tensor:
         """(B,) 1 for rows that have both modalities and whose label says that they belong together."""

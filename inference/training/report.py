@@ -35,7 +35,8 @@ def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str |
     default all); null without a shared space. `by`: accuracy by what the rows' metadata say, the most rows first.
     """
     asked = _Asked(checkpoint, examples)
-    logits, predicted = asked.logits(), asked.answers(lambda example, _: example)
+    logits, embeddings = asked.as_they_are()
+    predicted = logits.argmax(1).numpy()
     probabilities = (logits / checkpoint.temperature).softmax(1).double().numpy()
     ablation, flips = {}, {}
     for name, change in ABLATIONS.items():
@@ -49,7 +50,7 @@ def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str |
         "by": {key: _by(examples, predicted, key) for key in ("source", "language")},
         "ablation": ablation,
         "flips": flips,
-        "retrieval": _retrieval(asked, examples, true_pair),
+        "retrieval": _retrieval(embeddings, examples, true_pair),
     }
 
 
@@ -78,9 +79,14 @@ class _Asked:
         self._device = next(checkpoint.model.parameters()).device
         self.examples = examples
 
-    def logits(self) -> torch.Tensor:
-        """(N, C), on the CPU."""
-        return torch.cat([output.logits.cpu() for output in self._outputs()])
+    def as_they_are(self) -> tuple[torch.Tensor, dict[str, Floats]]:
+        """Logits (N, C), on the CPU, and embeddings (N, d) of each modality; rows without it mean nothing there."""
+        outputs = [self._run(tuple(self.examples[at : at + BATCH])) for at in range(0, len(self.examples), BATCH)]
+        vectors = {
+            name: np.concatenate([each.embeddings[name].float().cpu().numpy() for each in outputs]).astype(np.float64)
+            for name in PAIR
+        }
+        return torch.cat([each.logits.cpu() for each in outputs]), vectors
 
     def answers(self, change: Change) -> Numbers:
         """(N,) predicted classes of the changed rows, -1 where the change means nothing."""
@@ -95,14 +101,6 @@ class _Asked:
                 numbers, asked_rows = zip(*changed, strict=True)
                 found[list(numbers)] = self._run(asked_rows).logits.argmax(1).cpu().numpy()
         return found
-
-    def embeddings(self, name: str) -> Floats:
-        """(N, d) of one modality; rows without it mean nothing."""
-        parts = [output.embeddings[name].float().cpu().numpy() for output in self._outputs()]
-        return np.concatenate(parts).astype(np.float64)
-
-    def _outputs(self) -> list[FusionOutput]:
-        return [self._run(tuple(self.examples[start : start + BATCH])) for start in range(0, len(self.examples), BATCH)]
 
     def _run(self, rows: tuple[LabelledExample, ...]) -> FusionOutput:
         with torch.inference_mode():
@@ -144,13 +142,15 @@ def _swaps(examples: AnnotatedExamples) -> dict[str, Change]:
     return {"another row's text": text, "another row's image": image}
 
 
-def _retrieval(asked: _Asked, examples: AnnotatedExamples, true_pair: str | None) -> dict[str, Any] | None:
+def _retrieval(
+    embeddings: Mapping[str, Floats], examples: AnnotatedExamples, true_pair: str | None
+) -> dict[str, Any] | None:
     left, right = PAIR
     here = np.array([row.digest is not None and row.text is not None for row in examples.rows])
     pairs = here & np.array([true_pair in (None, row.label) for row in examples.rows])
     if not pairs.any():
         return None
-    image, text = asked.embeddings(left), asked.embeddings(right)
+    image, text = embeddings[left], embeddings[right]
     if image.shape[1] != text.shape[1]:
         return None
     pictures = _distinct([row.digest for row in examples.rows], here)

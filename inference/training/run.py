@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from inference.models.int8 import is_quantised
 from inference.models.preprocess import Preprocessor
 from inference.training.balance import coefficients, modulate, normalise
 from inference.training.data import LabelledExample
 from inference.training.feed import Feed
 from inference.training.fit_settings import FitError, FitSettings
 from inference.training.groups import encoder_parameters, freeze, parameter_groups, rate_factor
-from inference.training.objective import Objective, Terms
+from inference.training.objective import Objective, Teacher, Terms
 from inference.training.team import Team
 
 BETAS = (0.9, 0.98)
@@ -40,13 +41,17 @@ class Run:
         settings: FitSettings,
         encoders: Mapping[str, str],
         team: Team,
+        teacher: Teacher | None = None,
     ) -> None:
         """`encoders` maps modalities to the prefixes of their encoders' parameters.
 
-        Raises FitError: no examples, `frozen` names nothing, or the settings speak of encoders and there are none.
+        Raises FitError: no examples, a model in int8, `frozen` names nothing, or the settings speak of encoders and
+        there are none.
         """
         if not encoders and (settings.thaw or settings.balance != "none" or settings.encoder_rate != 1.0):
             raise FitError("fit: thaw, balance and encoder_rate need to know the model's encoders")
+        if is_quantised(model):
+            raise FitError("fit: the model is in int8, which cannot learn; train the checkpoint that it was made of")
         self.model = model
         self.settings = settings
         self.team = team
@@ -54,7 +59,7 @@ class Run:
         self._rows = len(examples)
         self._encoders = dict(encoders)
         self._feed = Feed(examples, preprocessor, settings, team)
-        self._objective = Objective(model, settings, team)
+        self._objective = Objective(model, settings, team, teacher)
         freeze(model, settings.frozen)
         rate = settings.encoder_rate
         prefixes = tuple(encoders.values()) if rate != 1.0 else ()

@@ -28,7 +28,7 @@ from inference.direct import DirectPredictor
 from inference.models.card import WEIGHTS
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
-from inference.training import train as run_of
+from inference.training import finish as end_of
 from inference.training.annotations import AnnotatedExamples, read_annotations
 from tests.support.annotated import write_annotations, write_config
 from tests.support.interrupted_training import Killed
@@ -193,7 +193,7 @@ def test_a_run_that_gets_no_better_ends_early_and_is_finished_later_without_more
     # at this rate no weight changes at all, so that every look sees the same loss
     write_config(again.parent, learning_rate=1e-30, evaluate_every=1, patience=2, steps=50)
     with monkeypatch.context() as patched:
-        patched.setattr(run_of, "seal_with_baseline", no_room)
+        patched.setattr(end_of, "seal_with_baseline", no_room)
         assert cli_train.run(again, force=False) == cli_train.FAILED
     assert "No space left on device" in capsys.readouterr().err
     assert cli_train.run(again, force=False) == cli_train.FINISHED
