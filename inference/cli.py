@@ -155,6 +155,22 @@ def quantize(
 
 
 @app.command()
+def explain(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of the checkpoint.", exists=True, file_okay=False)],
+    image: Annotated[Path | None, typer.Option(help="A picture.", exists=True, dir_okay=False)] = None,
+    text: Annotated[str | None, typer.Option(help="A text.")] = None,
+    request: Annotated[
+        Path | None, typer.Option(help="Instead: a request message, .json or .msgpack.", exists=True, dir_okay=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page that is written.", dir_okay=False)] = Path("explained.html"),
+) -> None:
+    """Write a page about one answer: attention over patches and tokens, gate, and the answer without each modality."""
+    from inference import cli_models
+
+    raise typer.Exit(cli_models.explain(checkpoint, image, text, request, out))
+
+
+@app.command()
 def baseline(
     checkpoint: Annotated[
         Path,
