@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from demo.captions import Label, draw_claim, write_caption
+from demo.deployment import CHECKPOINT
 from demo.scenes import draw_scene
 
 CONFIG = Path(__file__).with_name("scenes.toml")
@@ -40,5 +40,6 @@ def write_scenes(
                 row = {"id": f"{number}-{label.name.lower()}", "image": name, "text": text, "label": label.name.lower()}
                 file.write(json.dumps(row | {"metadata": {"source": "drawn", "language": "en"}}) + "\n")
             progress(number + 1)
-    shutil.copyfile(CONFIG, folder / "train.toml")
+    config = CONFIG.read_text(encoding="utf-8").replace('"checkpoint"', json.dumps(str(CHECKPOINT.resolve())))
+    (folder / "train.toml").write_text(config, encoding="utf-8")
     return folder / "train.toml"

@@ -174,7 +174,7 @@ def _stay(deployment: Deployment, *, rate: float, seed: int) -> None:
 @app.command()
 def scenes(
     folder: Annotated[Path, typer.Option(help="An empty folder, or one to make.", file_okay=False)],
-    pictures: Annotated[int, typer.Option(help="Pictures; each comes with a caption of every class.", min=1)] = 6000,
+    pictures: Annotated[int, typer.Option(help="Pictures; each comes with a caption of every class.", min=1)] = 4000,
     seed: Annotated[int, typer.Option(help="Seed of scenes and captions.", min=0)] = 7,
     hedges: Annotated[bool, typer.Option(help="Let a word in the caption tell something of the class.")] = False,
 ) -> None:

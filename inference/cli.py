@@ -129,13 +129,16 @@ def train(
 @app.command()
 def ablate(
     config: Annotated[Path, typer.Option(help="The TOML file of `train`; its family and seed are those given here.")],
-    family: Annotated[list[str], typer.Option(help="A family to train; give it once for each.")],
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="A family to train, image_only or text_only; give it once for each. By default all of them."),
+    ] = None,
     seed: Annotated[list[int], typer.Option(min=0, help="A seed to train with; give it once for each.")] = [0, 1, 2],  # noqa: B006
 ) -> None:
     """Train several families with several seeds on one data set and print one table: mean ± standard deviation."""
     from inference import cli_train
 
-    raise typer.Exit(cli_train.compare(config, family, seed))
+    raise typer.Exit(cli_train.compare(config, family or (), seed))
 
 
 @app.command()

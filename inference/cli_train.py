@@ -19,7 +19,7 @@ from rich.table import Table
 from inference.baseline import BaselineError
 from inference.cli_models import show_costs
 from inference.predictor import pick_device
-from inference.training.ablate import FIGURES, ablate
+from inference.training.ablate import FIGURES, ablate, every_family
 from inference.training.annotations import AnnotationsError
 from inference.training.config import ConfigError, TrainConfig, read_config
 from inference.training.fit_settings import FitError
@@ -59,7 +59,10 @@ class Terminal:
         self._bar.stop()
 
     def phase(self, name: str) -> None:
-        """Say what begins."""
+        """Say what begins; a bar of what was before is taken away."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
         self._console.print(name, highlight=False)
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -124,7 +127,15 @@ def compare(path: Path, families: Sequence[str], seeds: Sequence[int]) -> int:
     console = Console(stderr=True)
 
     def work(config: TrainConfig, team: Team, terminal: Terminal, stop: Stop) -> int:
-        told = ablate(config, families, seeds, team, terminal, lambda: stop.asked, _tracker(config, team, console))
+        told = ablate(
+            config,
+            families or every_family(config),
+            seeds,
+            team,
+            terminal,
+            lambda: stop.asked,
+            _tracker(config, team, console),
+        )
         if told is None:
             if team.leads:
                 console.print("stopped; the same command goes on from there")

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from inference.training.build import find_family, options_of
-from inference.training.config import ConfigError, TrainConfig
+from inference.training.build import find_family, options_of, pair_families
+from inference.training.config import ConfigError, Modality, TrainConfig
 from inference.training.keep import OutputFolder
 from inference.training.plan import read_rows
 from inference.training.team import Team
@@ -25,6 +25,13 @@ FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "seconds": lambda report: report["seconds"],
 }
 """What is told of each run, by the name of its column."""
+ALONE: dict[str, Modality] = {"image_only": "image", "text_only": "text"}
+"""What a model that sees one modality reaches: named like families, trained as the family `early`."""
+
+
+def every_family(config: TrainConfig) -> list[str]:
+    """All that can be compared on images and texts, and each modality alone."""
+    return [*pair_families(config.model.family_modules), *ALONE]
 
 
 def variants(config: TrainConfig, families: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, TrainConfig]]:
@@ -37,12 +44,14 @@ def variants(config: TrainConfig, families: Sequence[str], seeds: Sequence[int])
         raise ConfigError("model.checkpoint: has its family already; families are compared from their beginning")
     made = []
     for name in families:
-        model = config.model.model_copy(update={"family": name})
+        model = config.model.model_copy(update={"family": "early" if name in ALONE else name})
         known = options_of(find_family(model))
         options = {key: value for key, value in model.options.items() if key in known}
+        data = config.data.model_copy(update={"modalities": (ALONE[name],)} if name in ALONE else {})
         for seed in seeds:
             changes = {
                 "output": folder_of(config) / f"{name}-{seed}",
+                "data": data,
                 "model": model.model_copy(update={"options": options}),
                 "training": config.training.model_copy(update={"seed": seed}),
             }
@@ -64,25 +73,27 @@ def ablate(
     should_stop: Callable[[], bool],
     tracker: Tracker = UNTRACKED,
 ) -> list[dict[str, Any]] | None:
-    """Train every variant that is not finished, and write the table; None where it was stopped before the last.
+    """Train every variant that is not finished, and write the table of what there is after each.
 
-    Raises what `train` raises, and FolderError where a folder holds a finished run of something else.
+    None where it was stopped before the last. Raises what `train` raises, and FolderError where a folder holds a
+    finished run of something else.
     """
-    rows, reports = read_rows(config), []
-    for name, variant in variants(config, families, seeds):
-        report = OutputFolder(variant.output).finished(variant, rows)
+    reports: dict[str, list[dict[str, Any]]] = {name: [] for name in families}
+    cells, told = variants(config, families, seeds), list[dict[str, Any]]()
+    rows = {variant.data: read_rows(variant) for variant in {each.data: each for _, each in cells}.values()}
+    for number, (name, variant) in enumerate(cells, 1):
+        report = OutputFolder(variant.output).finished(variant, rows[variant.data])
         if report is None:
             if team.leads:
-                tell.phase(f"{name}, seed {variant.training.seed}")
+                tell.phase(f"{name}, seed {variant.training.seed}: {number} of {len(cells)}")
             trained = train(variant, team, tell, should_stop, force=False, tracker=tracker)
             if trained.ended == "stopped":
                 return None
             report = trained.report
-        reports.append((name, report))
-    if not team.leads:
-        return []
-    told = [row(name, [report for of, report in reports if of == name and report is not None]) for name in families]
-    (folder_of(config) / TABLE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        if report is not None:  # only the leader of a team has one
+            reports[name].append(report)
+            told = [row(each, found) for each, found in reports.items() if found]
+            (folder_of(config) / TABLE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return told
 
 

@@ -140,14 +140,24 @@ def find_family(config: ModelConfig) -> Family:
         raise ConfigError(f"model.family_modules: {error}") from error
     family = known.get(config.family) or known.get(f"fusion_{config.family}")
     if family is None:
-        allowed = sorted(name.removeprefix("fusion_") for name, each in known.items() if not each.raw)
-        raise ConfigError(f"model.family: {config.family!r} is unknown; allowed: {', '.join(allowed)}")
+        allowed = ", ".join(pair_families(config.family_modules))
+        raise ConfigError(f"model.family: {config.family!r} is unknown; allowed: {allowed}")
     _require_pair(family)
     return family
 
 
+def pair_families(modules: tuple[str, ...]) -> list[str]:
+    """The names of all families that take images and texts, without the `fusion_` that full names begin with."""
+    known = families(modules).items()
+    return [name.removeprefix("fusion_") for name, each in sorted(known) if _is_pair(each)]
+
+
+def _is_pair(family: Family) -> bool:
+    return not family.raw and set(family.encoders) == set(CONFIG_OF)
+
+
 def _require_pair(family: Family) -> None:
-    if family.raw or set(family.encoders) != set(CONFIG_OF):
+    if not _is_pair(family):
         raise ConfigError(
             f"model.family: {family.name} takes {', '.join(sorted(family.encoders))}"
             f"{' as they came' if family.raw else ''}; annotations hold {' and '.join(sorted(CONFIG_OF))}"

@@ -15,6 +15,7 @@ from inference.baseline import Baseline
 from inference.cli import app
 from inference.models.card import WEIGHTS
 from inference.models.checkpoint import load_checkpoint
+from inference.training.config import ConfigError, read_config
 from inference.training.objective import Teacher
 from tests.support.annotated import SMALL, write_annotations, write_config
 from tests.support.tiny_model import random_batch, small_model
@@ -68,6 +69,24 @@ def test_a_student_learns_from_its_teacher_and_both_are_compared(teacher: Path, 
     assert "Beside its teacher" in (tmp_path / "trained" / "report.html").read_text()
     sections["data"] = {"annotations": "annotations.jsonl", "labels": ["consistent", "other"]}
     assert cli_train.run(write_config(tmp_path, sections), force=True) == cli_train.REFUSED
+
+
+def test_encoders_of_a_checkpoint_serve_another_fusion_and_keep_their_values(teacher: Path, tmp_path: Path) -> None:
+    write_annotations(tmp_path, 240, seed=5)
+    sections: dict[str, dict[str, Any]] = {
+        "model": {"family": "early", "encoders": str(teacher)},
+        "model.options": {"fusion_size": 16},
+    }
+    config = write_config(tmp_path, sections, steps=2, thaw=2, warmup=1)
+    assert cli_train.run(config, force=False) == cli_train.FINISHED
+    made, donor = (load_checkpoint(folder, CPU) for folder in (tmp_path / "trained" / "checkpoint", teacher))
+    assert made.family.name == "fusion_early"
+    for name in ("image", "text"):
+        assert made.fingerprints[name] == donor.fingerprints[name], "embeddings of both can be compared"
+    assert made.fingerprints["fused"] != donor.fingerprints["fused"]
+    write_config(tmp_path, {"model": {"encoders": str(teacher), "checkpoint": str(teacher)}})
+    with pytest.raises(ConfigError, match="checkpoint, encoders: the weights of one of them would be lost"):
+        read_config(config)
 
 
 def test_a_checkpoint_in_int8_is_smaller_and_says_what_it_cost(teacher: Path, tmp_path: Path) -> None:

@@ -242,12 +242,15 @@ def test_a_checkpoint_is_trained_on_with_everything_switched_on(finished: Path, 
 
 def test_families_and_seeds_are_told_in_one_table_and_not_trained_twice(again: Path, capsys: Told) -> None:
     write_config(again.parent, steps=2, warmup=1, evaluate_every=2)
-    asked = ["ablate", "--config", str(again), "--family", "cross_attention", "--seed", "0", "--seed", "4"]
+    asked = ["ablate", "--config", str(again), "--seed", "0", "--seed", "4"]
+    asked += ["--family", "cross_attention", "--family", "image_only"]
     told = CliRunner().invoke(app, asked)
     assert told.exit_code == 0, told.output
-    assert "cross_attention, seed 4" in told.stderr
+    assert "cross_attention, seed 4: 2 of 4" in told.stderr
     folder = again.parent / "trained-ablation"
-    (row,) = json.loads((folder / "ablation.json").read_text())
+    row, blind = json.loads((folder / "ablation.json").read_text())
+    assert (blind["family"], blind["image missing"]["mean"]) == ("image_only", None)
+    assert blind["text missing"] == blind["accuracy"], "it never sees a text"
     reports = [figures(folder / f"cross_attention-{seed}") for seed in (0, 4)]
     assert reports[0]["version"] != reports[1]["version"]
     accuracies = [report["fused"]["accuracy"]["share"] for report in reports]
