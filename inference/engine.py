@@ -33,6 +33,7 @@ class Ticket:
 
     serving: Serving
     rows: Sequence[Row] = field(repr=False)
+    guest: bool = False
     answer: ModelOutput | None = field(default=None, repr=False)
     done: bool = False
 
@@ -41,22 +42,32 @@ class Engine:
     """One thread submits, another collects in the same order."""
 
     def __init__(
-        self, stop: Stop, failed: Callable[[str], None], seconds: float, freed: Callable[[], None] = lambda: None
+        self,
+        stop: Stop,
+        failed: Callable[[str], None],
+        seconds: float,
+        freed: Callable[[], None] = lambda: None,
+        guest_seconds: float = 5.0,
     ) -> None:
         """`failed` is told of each batch that failed and each process that died or, silent for `seconds`, was ended.
 
-        `freed` is called whenever the model has ended a batch, by the thread that collects.
+        `freed` is called whenever the model has ended a batch, by the thread that collects. A challenger is waited for
+        during `guest_seconds`: it has batch-mates that the champion has answered long ago.
         """
         self._seconds = seconds
+        self._guest_seconds = guest_seconds
         self._freed = freed
         self._stop = stop
         self._failed = failed
         self._outstanding: deque[Ticket] = deque()
         self._lock = threading.RLock()
 
-    def submit(self, serving: Serving, rows: Sequence[Row]) -> Ticket:
-        """Hand B rows (one at least) to the model; returns before they are computed."""
-        ticket = Ticket(serving, rows)
+    def submit(self, serving: Serving, rows: Sequence[Row], *, guest: bool = False) -> Ticket:
+        """Hand B rows (one at least) to the model; returns before they are computed.
+
+        A `guest` is a challenger: where it fails it is not started again, and its rows are for `collect_guest`.
+        """
+        ticket = Ticket(serving, rows, guest)
         batch = collate(rows, serving.card.blanks)
         with self._lock:
             try:
@@ -83,10 +94,25 @@ class Engine:
         self._freed()
         return results
 
+    def collect_guest(self, ticket: Ticket) -> list[Prediction] | None:
+        """Wait for a challenger's ticket, in turn with all others; None where it could not run its rows."""
+        while not ticket.done:
+            self._receive()
+        return None if ticket.answer is None else list(predictions(ticket.serving.card, ticket.rows, ticket.answer))
+
+    def run_apart(self, serving: Serving, rows: Sequence[Row]) -> list[Prediction | Refusal]:
+        """Run rows that another model could not, after all that is under way. Raises as `collect` does."""
+        with self._lock:
+            while self._outstanding:
+                self._receive()
+            results = self._split(serving, rows)
+        self._freed()
+        return results
+
     def _receive(self) -> None:
         ticket = self._outstanding.popleft()
         try:
-            ticket.answer = ticket.serving.model.result(self._seconds)
+            ticket.answer = ticket.serving.model.result(self._guest_seconds if ticket.guest else self._seconds)
         except ModelFailedError as error:
             self._tell("batch", error)
         except ModelDiedError as error:
@@ -96,7 +122,8 @@ class Engine:
                 for other in lost:
                     self._outstanding.remove(other)
                     other.done = True
-                self._restart(ticket.serving)
+                if not ticket.guest:
+                    self._restart(ticket.serving)
         ticket.done = True
         self._freed()
 

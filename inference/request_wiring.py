@@ -8,6 +8,7 @@ import time
 from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
+from inference.challenger import Arm
 from inference.consumer import GroupConsumer, ReadOffsets
 from inference.engine import Engine
 from inference.hashing import Hasher
@@ -19,8 +20,9 @@ from inference.publisher import Publisher
 from inference.recorder import Recorder
 from inference.request import RequestParser
 from inference.retry import Stop
-from inference.serving import ModelHolder
+from inference.serving import ModelHolder, Versions
 from inference.settings import WorkerSettings
+from inference.shadow import Shadow
 from inference.stages.channel import Channel
 from inference.stages.forward import AnswerStage, BatchStage
 from inference.stages.open import OpenStage
@@ -40,7 +42,9 @@ def build(
     record_gaps: RecordGaps,
     publisher: Publisher,
     recorder: Recorder,
-    holder: ModelHolder,
+    holder: ModelHolder[Arm],
+    versions: Versions,
+    shadow: Shadow,
     hasher: Hasher,
     observer: Observer,
     tracer: Tracer,
@@ -62,7 +66,9 @@ def build(
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     answers = AnswerWriter(settings.topic_predictions, settings.topic_dead_letters)
-    engine = Engine(stop, observer.failed, settings.model_seconds, freed=opened.nudge)
+    engine = Engine(
+        stop, observer.failed, settings.model_seconds, freed=opened.nudge, guest_seconds=settings.challenger_seconds
+    )
     return Worker(
         consumer=consumer,
         read_offsets=read_offsets,
@@ -74,7 +80,15 @@ def build(
             _threads(settings),
             settings.batch_size,
         ),
-        batches=BatchStage(opened, batches, batch=_batch(settings), engine=engine, inflight=inflight, tracer=tracer),
+        batches=BatchStage(
+            opened,
+            batches,
+            batch=_batch(settings),
+            engine=engine,
+            inflight=inflight,
+            tracer=tracer,
+            canary=lambda: holder.canary,
+        ),
         answers=AnswerStage(
             batches,
             answered,
@@ -84,6 +98,9 @@ def build(
             tolerance=settings.clock_tolerance(),
             epoch=lambda: consumer.epoch,
             cache=cache,
+            released=lambda serving: versions.released(serving, holder.uses),
+            give_up=holder.give_up,
+            shadow=shadow.offer,
         ),
         write=WriteStage(
             answered,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,6 +25,7 @@ from inference.retry import Stop
 _log = logging.getLogger(__name__)
 # A refused candidate is looked at again: its folder may have been half copied.
 REFUSED_SECONDS = 60.0
+UNDER_WAY_SECONDS = 60.0  # longer than any batch that was handed to a challenger is waited for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +55,40 @@ def load(folder: Path, options: ModelOptions) -> Serving:
     return Serving(card, baseline, model)
 
 
-class ModelHolder:
-    """Holds the version in use. Reading and replacing are single assignments: no lock, no request waits."""
+Guest = TypeVar("Guest")
+
+
+class ModelHolder(Generic[Guest]):
+    """Holds the version in use. Reading and replacing are single assignments: no lock, no request waits.
+
+    `canary` is the challenger that answers a share of the requests, None where there is none; `broken` says why it was
+    given up, by who noticed.
+    """
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
+        self._canary: Guest | None = None
+        self.broken: str | None = None
+
+    @property
+    def canary(self) -> Guest | None:
+        """The challenger in canary."""
+        return self._canary
+
+    @canary.setter
+    def canary(self, guest: Guest | None) -> None:
+        self.broken = None
+        self._canary = guest
+
+    def uses(self, serving: Serving) -> bool:
+        """Whether batches of a version may still come."""
+        return serving is self._serving or serving is getattr(self._canary, "serving", None)
+
+    def give_up(self, guest: Guest, why: str) -> None:
+        """Send nothing more to a challenger that failed: the champion answers everything again."""
+        if self._canary is guest:
+            self._canary = None
+            self.broken = why
 
     @property
     def current(self) -> Serving:
@@ -68,13 +100,82 @@ class ModelHolder:
         self._serving = serving
 
 
+class Versions:
+    """Loaded versions that nobody uses now: the former champion, ready to answer again, for as long as it is kept.
+
+    A version that a canary has loaded is taken over as it is when it becomes champion.
+    """
+
+    def __init__(self, load: Callable[[Path], Serving], seconds: float) -> None:
+        """`seconds` is how long a version is kept; 0 closes it at once."""
+        self._load = load
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._spare: dict[Path, tuple[Serving, float]] = {}
+        self._shared: dict[Path, Serving] = {}
+
+    def load(self, folder: Path) -> Serving:
+        """The version in a folder: one that is loaded already, else as `load` does. Raises as that does."""
+        known = folder.resolve()
+        with self._lock:
+            shared = self._shared.get(known)
+            if shared is None and known in self._spare:
+                shared = self._spare.pop(known)[0]
+        return shared if shared is not None and shared.model.alive else self._load(folder)
+
+    def share(self, folder: Path) -> Serving:
+        """The same, for a challenger: while it is one, the champion may be it too."""
+        serving = self.load(folder)
+        with self._lock:
+            self._shared[folder.resolve()] = serving
+        return serving
+
+    def dropped(self, serving: Serving, in_use: Callable[[Serving], bool]) -> None:
+        """The challenger is no longer one. It is kept for a while: batches under way may still need it."""
+        with self._lock:
+            self._shared = {folder: each for folder, each in self._shared.items() if each is not serving}
+        self._keep(serving, in_use, max(self._seconds, UNDER_WAY_SECONDS))
+
+    def released(self, serving: Serving, in_use: Callable[[Serving], bool]) -> None:
+        """No batch of a version is left. One that is not `in_use` is kept for a while, then closed."""
+        self._keep(serving, in_use, self._seconds)
+        self.expire()
+
+    def _keep(self, serving: Serving, in_use: Callable[[Serving], bool], seconds: float) -> None:
+        with self._lock:
+            if in_use(serving) or any(serving is shared for shared in self._shared.values()):
+                return
+            folder = serving.card.folder.resolve()
+            before = self._spare.pop(folder, None)
+            self._spare[folder] = (serving, time.monotonic() + seconds)
+        if before is not None and before[0] is not serving:
+            before[0].close()
+
+    def expire(self) -> None:
+        """Close what was kept for long enough."""
+        now = time.monotonic()
+        with self._lock:
+            over = [folder for folder, (_, until) in self._spare.items() if until <= now]
+            closing = [self._spare.pop(folder)[0] for folder in over]
+        for serving in closing:
+            serving.close()
+
+    def close(self) -> None:
+        """Close all that is kept."""
+        with self._lock:
+            left = [*(serving for serving, _ in self._spare.values()), *self._shared.values()]
+            self._spare, self._shared = {}, {}
+        for serving in left:
+            serving.close()
+
+
 class ChampionWatcher:
     """Follows the champion alias: loads a new champion beside the old one, then swaps. Runs in a thread of its own."""
 
     def __init__(
         self,
         *,
-        holder: ModelHolder,
+        holder: ModelHolder[Any],
         champion: Callable[[], Champion | None],
         load: Callable[[Path], Serving],
         prepare: Callable[[Serving], None],

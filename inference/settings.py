@@ -55,8 +55,15 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     checkpoint: Path = Field(description="folder that becomes champion where the model has none yet")
     champion_poll_seconds: float = Field(default=3.0, gt=0, le=3600, description="how often to look for a new champion")
 
-    # requests, labels, champion, and two probes at once
-    database_pool_size: int = Field(default=6, ge=4, le=100, description="connections kept open by this process")
+    standby_seconds: float = Field(
+        default=600, ge=0, le=86_400, description="a former champion stays loaded so long, for a rollback"
+    )
+    challenger_seconds: float = Field(
+        default=5, gt=0, le=3600, description="a challenger silent for longer is given up; the champion answers"
+    )
+
+    # requests, labels, champion, rollout, shadow, and two probes at once
+    database_pool_size: int = Field(default=8, ge=4, le=100, description="connections kept open by this process")
 
     consumer_group: str = Field(default="fusionwatch", min_length=1, description="group that shares the partitions")
     topic_requests: Topic = Field(default="fusion.requests", pattern=_TOPIC, description="requests are read from it")

@@ -88,6 +88,10 @@ class WindowSummaries:
             quality = {name: len(self._modalities[name].quality_names) for name in names}
         self._versions = {**self._versions, version: _Version(accumulator, names, dict(quality), projector)}
 
+    def knows(self, version: str) -> bool:
+        """Whether rows of a version can be added."""
+        return version in self._versions
+
     def drop_version(self, version: str) -> None:
         """Forget a version and its sums; where its rows come again after all, they start new records."""
         self._versions = {name: kept for name, kept in self._versions.items() if name != version}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import gaps, health, log, offsets, registry, request_wiring, topics, tracing
+from inference import gaps, health, log, offsets, registry, request_wiring, rollouts, topics, tracing
+from inference.challenger import Arm, RolloutWatcher
 from inference.consumer import GroupConsumer
 from inference.feedback import FeedbackLoop
 from inference.gpu import GpuCollector
@@ -19,10 +21,11 @@ from inference.loops import Loops
 from inference.modalities.base import modalities
 from inference.observe import Observer
 from inference.publisher import Publisher
-from inference.recorder import Recorder
+from inference.recorder import Limits, Recorder
 from inference.retry import Stop
-from inference.serving import ChampionWatcher, ModelHolder, Serving, load
+from inference.serving import ChampionWatcher, ModelHolder, Serving, Versions, load
 from inference.settings import WorkerSettings
+from inference.shadow import Shadow
 from inference.summarise import WindowSummaries
 from inference.telemetry import Metrics
 from inference.tracing import Tracer
@@ -78,18 +81,23 @@ class WorkerProgram:
             require_revision(engine)
             holder, summaries = self._models(engine)
             stack.callback(lambda: holder.current.close())
+            versions = Versions(self._load, settings.standby_seconds)
+            stack.callback(versions.close)
+            shadow = Shadow(self._shadow_log(engine), self.stop, settings.challenger_seconds)
             self._make_topics()
             publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers", settings.answer_compression)
             stack.callback(publisher.close)
-            worker = self._requests(engine, publisher, holder, summaries, tracer)
+            worker = self._requests(engine, publisher, holder, versions, shadow, summaries, tracer)
             self._loops.start("labels", self._labels(engine, publisher).run)
-            self._loops.start("champion", self._watcher(engine, holder, summaries).run)
+            self._loops.start("champion", self._watcher(engine, holder, versions, summaries).run)
+            self._loops.start("rollout", self._rollouts(engine, holder, versions, shadow, summaries).run)
+            self._loops.start("shadow", shadow.run)
             self._worker = worker
             self._loops.run("requests", worker.run)
             self._loops.join(settings.drain_seconds + 5)
         return self._loops.failure is None
 
-    def _models(self, engine: Engine) -> tuple[ModelHolder, WindowSummaries]:
+    def _models(self, engine: Engine) -> tuple[ModelHolder[Arm], WindowSummaries]:
         """Load the champion; where the model has none, the configured checkpoint becomes it."""
         settings = self._settings
         with engine.connect() as connection:
@@ -102,7 +110,7 @@ class WorkerProgram:
                 registry.adopt_if_none(connection, settings.model, version, actor=f"worker:{settings.worker_id}")
         summaries = WindowSummaries(modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id)
         self._prepare(summaries, serving)
-        holder = ModelHolder(serving)
+        holder: ModelHolder[Arm] = ModelHolder(serving)
         self._metrics.watch_model_process(lambda: holder.current.model.pid or 0)
         _log.info("model loaded", extra=log.fields(version=serving.card.version))
         return holder, summaries
@@ -111,9 +119,8 @@ class WorkerProgram:
         return load(folder, self._settings.model_options())
 
     def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
-        card = serving.card
-        summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline, card.quality)
-        self._metrics.cost.serving(card.version)
+        _summarise(summaries, serving)
+        self._metrics.cost.serving(serving.card.version)
 
     def _tracer(self) -> Tracer:
         settings, metrics = self._settings, self._metrics
@@ -146,7 +153,14 @@ class WorkerProgram:
         return GroupConsumer(settings.kafka(), group, topic, client_id, settings.max_poll_seconds)
 
     def _requests(
-        self, engine: Engine, publisher: Publisher, holder: ModelHolder, summaries: WindowSummaries, tracer: Tracer
+        self,
+        engine: Engine,
+        publisher: Publisher,
+        holder: ModelHolder[Arm],
+        versions: Versions,
+        shadow: Shadow,
+        summaries: WindowSummaries,
+        tracer: Tracer,
     ) -> Worker:
         return request_wiring.build(
             self._settings,
@@ -155,6 +169,8 @@ class WorkerProgram:
             publisher=publisher,
             recorder=Recorder(engine, self._settings.consumer_group, self._hasher.key_id, summaries),
             holder=holder,
+            versions=versions,
+            shadow=shadow,
             hasher=self._hasher,
             observer=self._observer,
             tracer=tracer,
@@ -178,7 +194,46 @@ class WorkerProgram:
             stop=self.stop,
         )
 
-    def _watcher(self, engine: Engine, holder: ModelHolder, summaries: WindowSummaries) -> ChampionWatcher:
+    def _rollouts(
+        self,
+        engine: Engine,
+        holder: ModelHolder[Arm],
+        versions: Versions,
+        shadow: Shadow,
+        summaries: WindowSummaries,
+    ) -> RolloutWatcher:
+        def rollout() -> rollouts.Rollout | None:
+            with engine.connect() as connection:
+                return rollouts.current(connection, self._settings.model)
+
+        def report(rollout_id: int, state: str, detail: str) -> None:
+            with engine.begin() as connection:
+                rollouts.report(connection, rollout_id, self._settings.worker_id, state, detail)
+
+        return RolloutWatcher(
+            holder=holder,
+            versions=versions,
+            shadow=shadow,
+            rollout=rollout,
+            load=versions.share,
+            prepare=lambda serving: _summarise(summaries, serving),
+            report=report,
+            observer=self._observer,
+            stop=self.stop,
+            seconds=self._settings.champion_poll_seconds,
+        )
+
+    def _shadow_log(self, engine: Engine) -> Callable[[Sequence[rollouts.ShadowRow]], None]:
+        def write(rows: Sequence[rollouts.ShadowRow]) -> None:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(Limits().sql)
+                rollouts.log_shadow(connection, rows)
+
+        return write
+
+    def _watcher(
+        self, engine: Engine, holder: ModelHolder[Arm], versions: Versions, summaries: WindowSummaries
+    ) -> ChampionWatcher:
         def champion() -> registry.Champion | None:
             with engine.connect() as connection:
                 return registry.champion(connection, self._settings.model)
@@ -186,7 +241,7 @@ class WorkerProgram:
         return ChampionWatcher(
             holder=holder,
             champion=champion,
-            load=self._load,
+            load=versions.load,
             prepare=lambda serving: self._prepare(summaries, serving),
             observer=self._observer,
             stop=self.stop,
@@ -199,3 +254,10 @@ class WorkerProgram:
         if self._worker is None or not self._worker.assigned:
             return "no partitions assigned yet"
         return unreachable(engine)
+
+
+def _summarise(summaries: WindowSummaries, serving: Serving) -> None:
+    """Make a version's rows countable; the sums of one that is known already go on."""
+    card = serving.card
+    if not summaries.knows(card.version):
+        summaries.add_version(card.version, len(card.labels), card.fingerprints, serving.baseline, card.quality)

@@ -12,9 +12,11 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from monitor import wiring
+from monitor.domain.clock import SystemClock
 from monitor.errors import PromotionError
 from monitor.settings import MonitorSettings
-from monitor.storage import jobs
+from monitor.storage import jobs, rollouts
+from monitor.telemetry import Metrics
 from monitor.terminal import console, read_settings
 
 app = typer.Typer(no_args_is_help=True, help="The version that answers: the gate before it, promotion, rollback.")
@@ -78,6 +80,41 @@ def rollback(reason: Reason) -> None:
     with _opened() as (settings, engine):
         moved = wiring.champions(settings, engine).roll_back(actor=getpass.getuser(), reason=reason)
     _say(f"{moved.after} is champion again, in place of {moved.before}")
+
+
+@app.command("try")
+def try_out(version: Annotated[str, typer.Argument(help="a registered version")], reason: Reason) -> None:
+    """Send a version through the stages that the settings name, as what passed the gate goes."""
+    with _opened() as (settings, engine):
+        task = wiring.rollouts(settings, engine, Metrics(), SystemClock())
+        rollout_id = task.start(version, actor=getpass.getuser(), reason=reason)
+    _say(f"rollout {rollout_id} of {version} has begun")
+
+
+@app.command()
+def stop(reason: Reason) -> None:
+    """End the open rollout: the champion answers everything again within seconds."""
+    with _opened() as (settings, engine):
+        task = wiring.rollouts(settings, engine, Metrics(), SystemClock())
+        ended = task.stop(actor=getpass.getuser(), reason=reason)
+    _say(f"rollout {ended.rollout_id} of {ended.version} is over")
+
+
+@app.command("rollout")
+def shown() -> None:
+    """The newest rollout: where its challenger is, and each check with its reasons."""
+    with _opened() as (settings, engine), engine.connect() as connection:
+        found = rollouts.newest(connection, settings.model, 1)
+        if not found:
+            raise PromotionError(f"model {settings.model!r} has had no rollout")
+        checks = rollouts.checks(connection, found[0].rollout_id)
+    for check in checks:
+        _say(f"{check.checked_at:%Y-%m-%d %H:%M:%SZ} {check.stage} {check.percent}%: {check.outcome}")
+        for reason in check.reasons:
+            _say(f"    {reason['outcome']:<12} {reason['name']}: {reason['text']}")
+    (one,) = found
+    ended = "" if one.outcome is None else f", {one.outcome}: {one.reason}"
+    _say(f"rollout {one.rollout_id} of {one.version}: {one.place.stage} at {one.place.percent}%{ended}")
 
 
 def _say(text: str) -> None:

@@ -114,6 +114,23 @@ class MonitorSettings(DatabaseSettings):
         default=("recent",), description="sets that must be measured; a test set is judged wherever it was"
     )
 
+    rollout_stages: tuple[Literal["shadow", "canary"], ...] = Field(
+        default=(), description="stages between gate and champion; none: what passes the gate is promoted"
+    )
+    rollout_check_seconds: float = Field(default=60, gt=0, le=86400, description="how often a rollout is checked")
+    shadow_percent: int = Field(default=10, ge=1, le=100, description="batches that a challenger in shadow runs too")
+    shadow_labels_needed: bool = Field(default=False, description="shadow waits until labels show the accuracy")
+    canary_steps: tuple[int, ...] = Field(default=(10, 50, 100), description="percent of requests, growing")
+    canary_passes: int = Field(default=3, ge=1, le=1000, description="passed checks that a step takes")
+    canary_failures: int = Field(default=5, ge=1, le=1000, description="failed checks in a row that end it")
+    rollout_min_rows: int = Field(default=200, ge=1, description="answers of each version that a check needs")
+    rollout_min_labels: int = Field(default=50, ge=1, description="labels from which accuracy is looked at")
+    rollout_alpha: float = Field(default=0.05, gt=0, lt=1, description="chance that shadow stops one as good")
+    rollout_max_errors: float = Field(default=0.02, gt=0, lt=1, description="share of errors beside the champion's")
+    rollout_max_disagreement: float = Field(default=0.3, gt=0, lt=1, description="share of answers that may differ")
+    rollout_max_drop: float = Field(default=0.03, gt=0, lt=1, description="accuracy that may be lost")
+    rollout_max_slowdown: float = Field(default=1.5, ge=1, le=100, description="a pass beside the champion's")
+
     receivers: dict[str, dict[str, SecretStr]] = Field(
         default_factory=lambda: {"log": {"channel": SecretStr("log")}},
         description="by name: its channel and that channel's options",
@@ -172,6 +189,13 @@ class MonitorSettings(DatabaseSettings):
         given = {name: value.get_secret_value() for name, value in self.receivers[receiver].items()}
         kind = kinds()[given.pop("channel")]
         return kind.name, kind.options.model_validate(given)
+
+    @field_validator("canary_steps")
+    @classmethod
+    def _steps_grow(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if not steps or list(steps) != sorted(set(steps)) or not 1 <= steps[0] <= steps[-1] <= 100:
+            raise ValueError(f"steps must grow within 1 to 100, as [10, 50, 100], not {list(steps)}")
+        return steps
 
     @field_validator("detectors")
     @classmethod

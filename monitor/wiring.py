@@ -11,6 +11,7 @@ from migrations.connect import connect, unreachable
 from monitor import alert_wiring
 from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
 from monitor.detectors.base import catalogue
+from monitor.domain import rollout
 from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.gate import GateLimits
 from monitor.domain.job import JobLimits
@@ -32,6 +33,7 @@ from monitor.tasks.leader import Leadership
 from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.policy import Policy
 from monitor.tasks.retrain import Retrain
+from monitor.tasks.rollouts import Rollouts
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
 from monitor.tasks.silences import Silences
@@ -68,6 +70,7 @@ class Monitor:
             Task("notify", settings.notify_interval_seconds, self._tell),
             Task("jobs", settings.retrain_interval_seconds, self.jobs.run),
             Task("retrain", settings.retrain_interval_seconds, retrain(settings, fenced, self.metrics, clock).run),
+            Task("rollout", settings.rollout_check_seconds, rollouts(settings, fenced, self.metrics, clock).run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
         )
         self.scheduler = Scheduler(tasks, self.leadership, self.metrics, clock)
@@ -234,7 +237,33 @@ def candidates(settings: MonitorSettings, engine: Engine, metrics: Metrics, cloc
         min_reliance=settings.gate_min_reliance,
         required=settings.gate_sets,
     )
-    return Candidates(engine, settings.model, limits, metrics, clock)
+    return Candidates(engine, settings.model, limits, rollout_plan(settings).first(), metrics, clock)
+
+
+def rollout_plan(settings: MonitorSettings) -> rollout.Plan:
+    """The stages between gate and champion."""
+    return rollout.Plan(
+        stages=settings.rollout_stages,
+        shadow_percent=settings.shadow_percent,
+        steps=settings.canary_steps,
+        passes=settings.canary_passes,
+        failures=settings.canary_failures,
+    )
+
+
+def rollouts(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Rollouts:
+    """The task that moves a challenger through its stages."""
+    limits = rollout.Limits(
+        min_rows=settings.rollout_min_rows,
+        min_labels=settings.rollout_min_labels,
+        labels_needed=settings.shadow_labels_needed,
+        alpha=settings.rollout_alpha,
+        max_errors=settings.rollout_max_errors,
+        max_slowdown=settings.rollout_max_slowdown,
+        max_disagreement=settings.rollout_max_disagreement,
+        max_drop=settings.rollout_max_drop,
+    )
+    return Rollouts(engine, settings.model, rollout_plan(settings), limits, metrics, clock)
 
 
 def champions(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Champions:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
+from inference.challenger import Arm
 from inference.clock import ClockTolerance
 from inference.engine import Engine
 from inference.errors import Refusal
@@ -17,7 +18,7 @@ from inference.pipeline import Opened, Ready, cacheable, predicted
 from inference.publisher import NOTHING, Publisher
 from inference.serving import Serving
 from inference.stages.channel import Channel, EndedError
-from inference.stages.parcel import Answered, Batch, Polled
+from inference.stages.parcel import Answered, Batch, Guests, Polled
 from inference.tracing import BatchTrace, Tracer
 
 
@@ -37,8 +38,9 @@ class BatchStage:
         engine: Engine,
         inflight: InFlight,
         tracer: Tracer,
+        canary: Callable[[], Arm | None] = lambda: None,
     ) -> None:
-        """`source` must be nudged when the model has ended a batch.
+        """`source` must be nudged when the model has ended a batch. `canary` tells the challenger that has a share.
 
         `target` bounds how many batches are under way: it blocks, and the batch in hand grows meanwhile.
         """
@@ -48,6 +50,7 @@ class BatchStage:
         self._engine = engine
         self._inflight = inflight
         self._tracer = tracer
+        self._canary = canary
         self._size = 0
         self._serving: Serving | None = None
         self._epoch = 0
@@ -88,10 +91,21 @@ class BatchStage:
         opened, size, self._size = self._batch.take(), self._size, 0
         if not opened or self._serving is None:
             return
-        rows = [message.inputs for message in opened if isinstance(message, Ready) and message.known is None]
+        arm = self._canary()
+        places = () if arm is None else _places(arm, opened)
+        own = opened if not places else [message for at, message in enumerate(opened) if at not in set(places)]
+        rows = [message.inputs for message in own if isinstance(message, Ready) and message.known is None]
         trace = self._trace(opened)
         ticket = self._engine.submit(self._serving, rows) if rows else None
-        self._target.put(Batch(opened, self._serving, self._epoch, size, ticket, time.monotonic(), trace))
+        guests = None if arm is None else self._guests(arm, places, opened)
+        batch = Batch(opened, self._serving, self._epoch, size, ticket, time.monotonic(), trace, guests)
+        self._target.put(batch)
+
+    def _guests(self, arm: Arm, places: Sequence[int], opened: Sequence[Opened]) -> Guests:
+        """The challenger's rows of a batch, handed over. What was answered before is asked of it anew."""
+        rows = [message.inputs for at in places if isinstance(message := opened[at], Ready)]
+        ticket = self._engine.submit(arm.serving, rows, guest=True) if rows else None
+        return Guests(arm, places, ticket)
 
     def _trace(self, opened: Sequence[Opened]) -> BatchTrace:
         first = opened[0].record
@@ -120,8 +134,15 @@ class AnswerStage:
         tolerance: ClockTolerance,
         epoch: Callable[[], int],
         cache: PredictionCache | None = None,
+        released: Callable[[Serving], None] = lambda serving: serving.close(),
+        give_up: Callable[[Arm, str], None] = lambda _arm, _why: None,
+        shadow: Callable[[Sequence[Opened], Sequence[Outcome]], None] = lambda _opened, _outcomes: None,
     ) -> None:
-        """`epoch` tells the current assignment epoch: batches of an older one are not answered."""
+        """`epoch` tells the current assignment epoch: batches of an older one are not answered.
+
+        `released` takes a model that no batch uses any more, `give_up` a challenger that failed, `shadow` what was
+        answered.
+        """
         self._source = source
         self._target = target
         self._engine = engine
@@ -130,7 +151,10 @@ class AnswerStage:
         self._tolerance = tolerance
         self._epoch = epoch
         self._cache = cache
-        self._serving: Serving | None = None
+        self._released = released
+        self._give_up = give_up
+        self._shadow = shadow
+        self._used: tuple[Serving, ...] = ()
 
     def run(self) -> None:
         """Work until the source ends."""
@@ -144,11 +168,9 @@ class AnswerStage:
 
     def _answer(self, batch: Batch) -> None:
         results = self._engine.collect(batch.ticket) if batch.ticket is not None else []
-        if batch.serving is not self._serving:
-            if self._serving is not None:
-                self._serving.close()
-            self._serving = batch.serving
-        outcomes = self._outcomes(batch, results)
+        guests = {} if batch.guests is None else self._of_guests(batch, batch.guests)
+        self._follow(batch)
+        outcomes = self._outcomes(batch, results, guests)
         if batch.trace.recording and (first := _first_prediction(results)) is not None:
             # what is measured for statistics comes last, and is no part of the pass
             batch.trace.forward(time.monotonic() - first.contribution_ms / 1000, first.encoders_ms, first.fuse_ms)
@@ -157,23 +179,56 @@ class AnswerStage:
             messages = [self._answers.encode(outcome) for outcome in outcomes]
             sending = self._publisher.start(batch.trace.sending(messages))
         self._target.put(Answered(outcomes, batch.epoch, batch.size, sending, batch.trace))
+        if batch.guests is None:
+            self._shadow(batch.opened, outcomes)
 
-    def _outcomes(self, batch: Batch, results: Sequence[Prediction | Refusal]) -> list[Outcome]:
+    def _follow(self, batch: Batch) -> None:
+        """Let go of models of which this is the first batch without them: batches come in order."""
+        used = (batch.serving,) if batch.guests is None else (batch.serving, batch.guests.arm.serving)
+        if used != self._used:
+            for before in self._used:
+                if not any(before is now for now in used):
+                    self._released(before)
+            self._used = used
+
+    def _of_guests(self, batch: Batch, guests: Guests) -> Mapping[int, Prediction | Refusal]:
+        """By place what the challenger says, or the champion where the challenger fails: no request is lost to it."""
+        if guests.ticket is None:
+            return {}
+        found: Sequence[Prediction | Refusal] | None = self._engine.collect_guest(guests.ticket)
+        if found is None:
+            self._give_up(guests.arm, "it could not run a batch, or did not answer in time")
+            found = self._engine.run_apart(batch.serving, guests.ticket.rows)
+        return dict(zip(guests.places, found, strict=True))
+
+    def _outcomes(
+        self, batch: Batch, results: Sequence[Prediction | Refusal], guests: Mapping[int, Prediction | Refusal]
+    ) -> list[Outcome]:
         outcomes: list[Outcome] = []
         remaining = iter(results)
         now = time.monotonic()
-        for message in batch.opened:
+        for at, message in enumerate(batch.opened):
             if isinstance(message, DeadLetter):
                 outcomes.append(message)
                 continue
-            result = message.known if message.known is not None else next(remaining)
+            guest = guests.get(at)
+            result = guest or (message.known if message.known is not None else next(remaining))
             if isinstance(result, Refusal):
                 outcomes.append(DeadLetter(message.record, result))
                 continue
-            if self._cache is not None and message.key is not None and cacheable(message, result):
+            if self._cache is not None and guest is None and message.key is not None and cacheable(message, result):
                 self._cache.put(message.key, result)
             outcomes.append(predicted(message, result, self._tolerance, submitted=batch.submitted, now=now))
         return outcomes
+
+
+def _places(arm: Arm, opened: Sequence[Opened]) -> list[int]:
+    """The places of the requests that are a challenger's, those that can be run."""
+    return [
+        at
+        for at, message in enumerate(opened)
+        if isinstance(message, Ready) and message.inputs and arm.takes(message.request.request_id)
+    ]
 
 
 def _first_prediction(results: Sequence[Prediction | Refusal]) -> Prediction | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from inference.challenger import Arm
 from inference.engine import Ticket
 from inference.outcome import Outcome
 from inference.pipeline import Opened
@@ -26,8 +27,19 @@ class Polled:
 
 
 @dataclass(frozen=True, slots=True)
+class Guests:
+    """The rows of a batch that a challenger answers: their places in it, and its ticket, None where there is no row."""
+
+    arm: Arm
+    places: Sequence[int]
+    ticket: Ticket | None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """Opened messages in the order of their offsets. `ticket` is None where no row needs the model.
+    """Opened messages in the order of their offsets. `ticket` is None where no row needs the champion.
+
+    `guests` is None where no challenger is in canary.
 
     `size` is in bytes, what all of them hold; `submitted` the monotonic second at which they left for the model.
     """
@@ -39,6 +51,7 @@ class Batch:
     ticket: Ticket | None
     submitted: float
     trace: BatchTrace
+    guests: Guests | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,11 @@ def newest_result(connection: Connection, model: str) -> Job | None:
     return None if row is None else _job(row)
 
 
+def keep_result(connection: Connection, job: Job, result: Mapping[str, Any]) -> None:
+    """Keep what was added to a job's result, in the state that it is in."""
+    connection.execute(update(jobs).where(jobs.c.job_id == job.job_id).values(result=dict(result)))
+
+
 def newest_judged(connection: Connection, model: str, job_id: int | None = None) -> Job | None:
     """The model's newest job that the gate judged, or this one of its jobs; None where there is none."""
     query = select(jobs).where(jobs.c.model == model, jobs.c.result["gate"]["conditions"].is_not(None))

@@ -14,7 +14,8 @@ from monitor.domain.clock import Clock
 from monitor.domain.gate import Check, GateLimits, Outcome, Verdict, judge
 from monitor.domain.gate_result import ResultError, TrainingResult, parse_result
 from monitor.domain.job import JobState
-from monitor.storage import jobs, models
+from monitor.domain.rollout import Place
+from monitor.storage import jobs, models, rollouts
 from monitor.storage.jobs import Job
 from monitor.tasks.jobs import fail
 from monitor.telemetry import Metrics
@@ -27,10 +28,14 @@ ACTOR = "monitor"
 class Candidates:
     """The task. The job's row is locked while it is judged, so several monitors judge it once."""
 
-    def __init__(self, engine: Engine, model: str, gate: GateLimits, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, model: str, gate: GateLimits, first: Place | None, metrics: Metrics, clock: Clock
+    ) -> None:
+        """`first` is where what passed the gate goes on; None promotes it at once."""
         self._engine = engine
         self._model = model
         self._gate_limits = gate
+        self._first = first
         self._metrics = metrics
         self._clock = clock
 
@@ -41,8 +46,8 @@ class Candidates:
 
     def _gate(self, connection: Connection, now: datetime) -> None:
         job = jobs.active(connection, self._model, lock=True)
-        if job is None or job.state is not JobState.TRAINED:
-            return
+        if job is None or job.state is not JobState.TRAINED or "gate" in (job.result or {}):
+            return  # what has its verdict and is still here is in a rollout
         try:
             result = parse_result(job.result)
         except ResultError as error:
@@ -54,7 +59,44 @@ class Candidates:
                 "baseline", Outcome.FAILED, f"{result.candidate} is not registered with a baseline of its own"
             )
             verdict = Verdict((*verdict.checks, found), verdict.table)
-        self._end(connection, job, result, verdict, now)
+        if self._first is None or verdict.outcome is not Outcome.PASSED:
+            self._end(connection, job, result, verdict, now)
+        else:
+            self._send_on(connection, job, result, verdict, self._first, now)
+
+    def _send_on(
+        self,
+        connection: Connection,
+        job: Job,
+        result: TrainingResult,
+        verdict: Verdict,
+        first: Place,
+        now: datetime,
+    ) -> None:
+        """Begin the rollout of what passed, or leave it for when the open one is over."""
+        rollout_id = rollouts.start(
+            connection,
+            self._model,
+            version=result.candidate,
+            champion=result.champion,
+            job_id=job.job_id,
+            place=first,
+            now=now,
+        )
+        if rollout_id is None:
+            return
+        gate = as_json(verdict)
+        jobs.keep_result(connection, job, {**(job.result or {}), "gate": gate})
+        told = {"job_id": job.job_id, "rollout_id": rollout_id, "model": self._model, "champion": result.champion}
+        models.audit(
+            connection,
+            actor=ACTOR,
+            action="rollout_started",
+            subject=result.candidate,
+            details={**told, "gate": gate},
+            now=now,
+        )
+        _log.info("job %d: %s goes on to %s at %d%%", job.job_id, result.candidate, first.stage, first.percent)
 
     def _end(self, connection: Connection, job: Job, result: TrainingResult, verdict: Verdict, now: datetime) -> None:
         """Promote what passed, and end the job either way."""

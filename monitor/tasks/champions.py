@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from monitor.domain.clock import Clock
 from monitor.errors import PromotionError
-from monitor.storage import models
+from monitor.storage import models, rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,11 @@ class Champions:
 
     def _move(self, champion: str, version: str, action: str, actor: str, reason: str) -> Moved:
         with self._engine.begin() as connection:
+            rollout = rollouts.open_one(connection, self._model)
+            if rollout is not None:
+                raise PromotionError(
+                    f"{rollout.version} is in {rollout.place.stage}: end that first, by `champion stop --reason ...`"
+                )
             if not models.has_baseline(connection, version):
                 raise PromotionError(f"{version} has no baseline of its own: its drift could not be told")
             moved = models.promote(

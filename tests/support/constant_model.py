@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,16 @@ class ConstantModel:
     """A model process's interface: each class is as probable as any other."""
 
     pid = None
+    alive = True
 
-    def __init__(self, classes: int, going: threading.Event) -> None:
-        """It answers while `going` is set; until then a forward pass takes as long as that takes."""
+    def __init__(self, classes: int, going: threading.Event, dying: Callable[[], bool] = lambda: False) -> None:
+        """It answers while `going` is set; until then a forward pass takes as long as that takes.
+
+        While it is `dying`, each pass is its last.
+        """
         self._classes = classes
         self._going = going
+        self._dying = dying
         self._waiting: deque[int] = deque()
 
     @property
@@ -42,6 +47,9 @@ class ConstantModel:
     def result(self, timeout: float | None = None) -> ModelOutput:
         if not self._going.wait(timeout):
             raise ModelDiedError("a test held it for too long")
+        if self._dying():
+            self._waiting.clear()
+            raise ModelDiedError("a test killed it")
         rows = self._waiting.popleft()
         return ModelOutput(
             probabilities=np.full((rows, self._classes), 1 / self._classes, np.float32),
@@ -65,11 +73,14 @@ class Models:
     def __init__(self) -> None:
         self._going = threading.Event()
         self._going.set()
+        self.dying: set[str] = set()
+        self.loaded: list[str] = []
 
     def load(self, folder: Path, _options: ModelOptions) -> Serving:
         """Stands for `inference.serving.load`."""
         card = load_card(folder)
-        model: Any = ConstantModel(len(card.labels), self._going)
+        self.loaded.append(card.version)
+        model: Any = ConstantModel(len(card.labels), self._going, lambda: card.version in self.dying)
         return Serving(card, None, model)
 
     @contextmanager

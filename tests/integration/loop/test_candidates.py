@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from typer.testing import CliRunner
 
 from demo import servers
 from migrations.connect import connect
 from migrations.schema.monitoring import audit_log, baselines, findings, jobs
 from monitor import wiring
-from monitor.cli import app
 from monitor.errors import PromotionError
 from monitor.storage import models
 from monitor.tasks.candidates import Candidates
 from monitor.tasks.champions import Moved
 from monitor.telemetry import Metrics
+from tests.support.commands import monitor_says
 from tests.support.crashing import crashed
 from tests.support.gated import RESULT, as_good
 from tests.support.monitored import GRACE, HOP, SLOT, Stage, StoryClock, Traffic, settings
@@ -144,8 +143,7 @@ def test_a_promotion_by_hand_is_taken_back_by_one_command(
     stage.register("v3", champion=False, baseline=False)
 
     def told(*words: str) -> str:
-        result = CliRunner().invoke(app, ["champion", *words])
-        return f"{result.output}{result.exception or ''}"
+        return monitor_says("champion", *words)
 
     assert "v1 was never promoted" in told("rollback", "--reason", "why not")
     assert "has no version 'v9'; it has v1, v2, v3" in told("promote", "v9", "--reason", "try")
