@@ -1,4 +1,4 @@
-"""The chain of one retrain from the rows that were kept: finding, alert, decision, job, gate, promotion, resolved."""
+"""The chain of one retrain from the rows that were kept: finding, alert, decision, job, gate, stages, promotion."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Kept:
     alerts: Sequence[Row] = ()
     rounds: Sequence[Row] = ()
     audit: Sequence[Row] = ()
+    stages: Sequence[Row] = ()
 
 
 def chain(kept: Kept) -> Chain:
@@ -53,8 +54,8 @@ def chain(kept: Kept) -> Chain:
         *(_alert(row) for row in kept.alerts),
         *(_round(row) for row in kept.rounds),
         *([] if kept.decision is None else [_decision(kept.decision)]),
-        *([] if job is None else [_job(job), *_gate(job)]),
-        *_audited(kept.audit),
+        *([] if job is None else [_job(job), *_gate(job, kept.audit)]),
+        *sorted([*_audited(kept.audit), *(_stage(row) for row in kept.stages)], key=_time),
         *_resolved(kept.alerts),
     )
     if job is None:
@@ -95,11 +96,24 @@ def _job(row: Row) -> Step:
     return Step("job", row["created_at"], str(row["state"]), row["job_id"], tuple(details))
 
 
-def _gate(job: Row) -> Iterator[Step]:
+def _gate(job: Row, audit: Sequence[Row]) -> Iterator[Step]:
     gate = (job["result"] or {}).get("gate")
     if gate:
         told = tuple(f"{'met' if each['met'] else 'not met'}: {each['text']}" for each in gate.get("conditions", ()))
-        yield Step("gate", job["finished_at"], "passed" if gate.get("passed") else "stopped", None, told)
+        judged = (row["at"] for row in audit if "gate" in row["details"])
+        yield Step("gate", next(judged, job["finished_at"]), "passed" if gate.get("passed") else "stopped", None, told)
+
+
+def _stage(row: Row) -> Step:
+    """The checks of a challenger at one step of its way: shadow, or canary at so many per cent."""
+    counted = ", ".join(f"{row[name]} {name}" for name in ("passed", "failed", "inconclusive") if row[name])
+    told = tuple(f"{each['outcome']}: {each['name']}: {each['text']}" for each in row["reasons"])
+    return Step(row["stage"], row["since"], f"{row['percent']}%: checks {counted}", row["rollout_id"], told)
+
+
+def _time(step: Step) -> datetime:
+    assert step.at is not None, "what was audited or checked has its time"
+    return step.at
 
 
 def _audited(rows: Sequence[Row]) -> Iterator[Step]:

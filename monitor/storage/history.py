@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, or_, select
+from sqlalchemy import Connection, Table, and_, func, or_, select
 
 from migrations.schema.monitoring import alerts, audit_log, findings, jobs, retrain_decisions
 from migrations.schema.retraining import label_rounds
+from migrations.schema.rollouts import rollout_checks, rollouts
 from monitor.domain.history import Kept, Row
+from monitor.storage.models import ROLLED_BACK
 
 
 def newest(connection: Connection, model: str, limit: int, before: int | None = None) -> list[Kept]:
@@ -60,6 +62,7 @@ def _with_evidence(
         alerts=_of(connection, alerts, alerts.c.alert_id, evidence.get("alerts", ())),
         rounds=[] if decision is None else _rounds(connection, model, decision, since),
         audit=[] if job is None else _audit(connection, job),
+        stages=[] if job is None else _stages(connection, job),
     )
 
 
@@ -85,10 +88,34 @@ def _rounds(connection: Connection, model: str, decision: Row, since: datetime |
 
 
 def _audit(connection: Connection, job: Row) -> Sequence[Row]:
-    """Whatever names the job."""
+    """Whatever names the job, or the version that it made: a rollback long after too."""
     job_id, table = str(job["job_id"]), audit_log.c
-    query = select(audit_log).where(
-        table.at >= job["created_at"],
-        or_(table.details["job_id"].astext == job_id, table.subject == f"job {job_id}"),
-    )
+    names = [table.details["job_id"].astext == job_id, table.subject == f"job {job_id}"]
+    made = ((job["result"] or {}).get("candidate") or {}).get("version")
+    if made:
+        back = and_(table.action == ROLLED_BACK, table.details["from"].astext == made)
+        names += [table.subject == made, back]
+    query = select(audit_log).where(table.at >= job["created_at"], or_(*names))
     return [dict(row) for row in connection.execute(query.order_by(table.audit_id)).mappings()]
+
+
+def _stages(connection: Connection, job: Row) -> Sequence[Row]:
+    """By step of the challenger's way, the first step first: how its checks ended, and what the last one said."""
+    table = rollout_checks.c
+    outcomes = [func.count().filter(table.outcome == name).label(name) for name in ("passed", "failed", "inconclusive")]
+    counted = (
+        select(
+            table.rollout_id,
+            table.stage,
+            table.percent,
+            func.min(table.checked_at).label("since"),
+            func.max(table.check_id).label("last"),
+            *outcomes,
+        )
+        .join(rollouts, rollouts.c.rollout_id == table.rollout_id)
+        .where(rollouts.c.job_id == job["job_id"])
+        .group_by(table.rollout_id, table.stage, table.percent)
+        .subquery()
+    )
+    query = select(counted, table.reasons).join(rollout_checks, table.check_id == counted.c.last)
+    return [dict(row) for row in connection.execute(query.order_by(counted.c.last)).mappings()]

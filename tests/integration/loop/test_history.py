@@ -15,6 +15,7 @@ from sqlalchemy import insert, update
 
 from migrations.schema.monitoring import alerts, jobs, model_versions
 from migrations.schema.prediction_log import prediction_log
+from migrations.schema.rollouts import rollout_checks
 from monitor import cli, wiring
 from monitor.telemetry import Metrics
 from tests.support.gated import RESULT
@@ -124,6 +125,9 @@ def test_a_retrain_is_told_from_the_first_finding_to_the_last_alert_that_ended(
     assert places == sorted(places)
     (last,) = client.get("/v1/chains?limit=1&cursor=2").json()["items"]
     assert last == told
+    wiring.champions(settings(database), stage.engine, stage.clock).roll_back(actor="kim", reason="slow")
+    (last,) = client.get("/v1/chains?limit=1&cursor=2").json()["items"]
+    assert [step["text"] for step in last["steps"] if step["stage"] == "rolled_back"] == ["v1 by kim"]
 
 
 def test_people_ask_for_a_retrain_with_the_token_alone_and_once(
@@ -146,3 +150,38 @@ def test_people_ask_for_a_retrain_with_the_token_alone_and_once(
     for path in ("retrain", "retrain/approve"):
         assert "served elsewhere" in client.post(f"/v1/{path}", json=ASKED, headers=BEARER).json()["detail"]
     assert stage.scalar("SELECT count(*) FROM retrain_approvals") == 1
+
+
+def test_the_stages_of_a_challenger_stand_between_gate_and_promotion(
+    stage: Stage, database: str, client: TestClient
+) -> None:
+    client.post("/v1/retrain", json=ASKED, headers=BEARER)
+    stage.register("v2", champion=False)
+    change(stage, jobs, state="trained", result=RESULT, created_at=stage.clock.now())
+    given = settings(database, rollout_stages=["shadow", "canary"], **LIMITS)
+    wiring.candidates(given, stage.engine, Metrics(), stage.clock).run()
+    reasons = [{"name": "disagreement", "outcome": "passed", "text": "1% differ"}]
+    with stage.engine.begin() as connection:
+        for place, outcome in (("shadow", "inconclusive"), ("shadow", "passed"), ("canary", "failed")):
+            stage.clock.advance(60)
+            connection.execute(
+                insert(rollout_checks).values(
+                    rollout_id=1,
+                    stage=place,
+                    percent=10,
+                    outcome=outcome,
+                    reasons=reasons,
+                    checked_at=stage.clock.now(),
+                )
+            )
+    stage.clock.advance(60)
+    wiring.rollouts(given, stage.engine, Metrics(), stage.clock).stop(actor="kim", reason="slow")
+    told = next(each for each in client.get("/v1/chains").json()["items"] if each["job_id"] == 1)
+    stages = [step["stage"] for step in told["steps"]]
+    assert stages[-6:] == ["job", "gate", "rollout_started", "shadow", "canary", "rejected"]
+    texts = {step["stage"]: (step["text"], step["details"]) for step in told["steps"]}
+    assert texts["shadow"] == ("10%: checks 1 passed, 1 inconclusive", ["passed: disagreement: 1% differ"])
+    assert texts["rejected"] == ("v2 by kim", ["kim stopped it: slow"])
+    times = [step["at"] for step in told["steps"][-4:]]
+    assert times == sorted(times)
+    assert told["outcome"] == "rejected"
