@@ -88,7 +88,11 @@ def observe() -> None:
 
 
 @app.command()
-def trainer() -> None:
+def trainer(
+    job: Annotated[
+        int | None, typer.Option(min=1, help="Work on this job alone, then end; `torchrun` may start several for it.")
+    ] = None,
+) -> None:
     """Wait for retrain jobs and work on them; until SIGTERM or Ctrl-C, which lets the job in hand go."""
     from inference.settings import TrainerSettings
     from inference.trainer_wiring import TrainerProgram
@@ -99,7 +103,8 @@ def trainer() -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: program.stop.set())
     try:
-        program.run()
+        if not program.run(job):
+            typer.echo(f"job {job} does not wait for a trainer", err=True)
     except (SchemaTooOldError, OSError) as error:
         _fail(str(error))
     except SQLAlchemyError as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +17,29 @@ import torch
 from sqlalchemy import Engine, select
 from torch import nn
 
-from inference import registry
+from inference import jobs, lineage, registry
 from inference.baseline import Baseline
 from inference.errors import InferenceError
+from inference.gather import Deal, Gathered, Gathering, GatherSettings
 from inference.hashing import Hasher
 from inference.jobs import ClaimedJob
-from inference.labelled import LabelledRow, Resolved, Resolver, labelled_rows
-from inference.modalities.base import modalities
+from inference.labelled import LabelledRow
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from inference.request import RequestParser
+from inference.takeover import Saver, States
 from inference.training.calibrate import fit_temperature
 from inference.training.compare import compare, latencies
-from inference.training.data import LabelledExample, split, targets
+from inference.training.data import LabelledExample, targets
 from inference.training.evaluate import predict_logits
-from inference.training.fit import fit
+from inference.training.fit import FitResult, fit
 from inference.training.fit_settings import FitSettings
-from inference.training.store import LocalStore
+from inference.training.keep import Kept
+from inference.training.team import Team
 from inference.training.validation import seal_with_baseline
 from migrations.schema.monitoring import model_versions
 
 _log = logging.getLogger(__name__)
 
-
-class NotEnoughRowsError(InferenceError):
-    """Too few labelled rows could be resolved to train on and to measure with."""
-
-    code = "not_enough_rows"
+NAMED = 20  # left-out rows that a result names; all of them are in job_rows
 
 
 class UnknownVersionError(InferenceError):
@@ -50,132 +50,160 @@ class UnknownVersionError(InferenceError):
 
 @dataclass(frozen=True, slots=True)
 class RetrainSettings:
-    """Where things are and how rows are dealt.
+    """Where things are, where rows come from, and how to fit.
 
-    `held_out_share` of the rows is never trained on: half of it calibrates, half of it measures champion and
-    candidate, and all of it is the candidate's baseline. `replay_share` of the training examples comes from what the
-    champion was trained on, so that the candidate does not forget it. What `test` holds, a folder of labelled messages
-    that stay the same, is never trained on either: the gate looks at it beside the recent rows.
+    Half of what is held out calibrates, half of it measures champion and candidate, and all of it is the candidate's
+    baseline. `checkpoints` also holds what a later attempt goes on from, saved every `save_every` steps: every trainer
+    of the model sees it.
     """
 
     checkpoints: Path
-    store: Path
-    replay: Path | None
+    gather: GatherSettings
     fit: FitSettings
-    held_out_share: float = 0.4
-    replay_share: float = 0.3
-    min_rows: int = 300
+    save_every: int = 50
     family_modules: tuple[str, ...] = ()
-    test: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Deal:
-    """Examples by what they are for."""
+class _Plan:
+    """What the leader tells its team: the champion's folder, the rows to train on, and the state to go on from."""
 
-    training: list[LabelledExample]
-    calibration: list[LabelledExample]
-    measuring: list[LabelledExample]
-
-    @property
-    def unseen(self) -> list[LabelledExample]:
-        """What was not trained on."""
-        return self.calibration + self.measuring
+    folder: Path
+    rows: list[tuple[str, LabelledRow]]
+    taken_up: Kept | None
 
 
 class Retraining:
     """`inference.trainer.Work`: trains one job's candidate, registers it, and measures it against the champion."""
 
-    def __init__(self, engine: Engine, hasher: Hasher, settings: RetrainSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        hasher: Hasher,
+        settings: RetrainSettings,
+        device: torch.device,
+        team: Team | None = None,
+    ) -> None:
+        """`team`: the processes that train together; this one leads them."""
         self._engine = engine
         self._hasher = hasher
         self._settings = settings
         self._device = device
+        self._team = team or Team(device)
+        self._planned = False
 
     def __call__(
         self, job: ClaimedJob, progress: Callable[..., None], should_stop: Callable[[], bool]
     ) -> Mapping[str, Any]:
-        """Run the job. Raises NotEnoughRowsError, or what loading, training or sealing raise."""
+        """Run the job. Raises what gathering, loading, training or sealing raise; LeaseLostError."""
         progress(phase="reading labelled rows")
-        champion = self._load(job.spec["base_version"])
-        resolved = self._resolve(job, champion)
-        test = self._labelled(self._settings.test, champion)
-        frozen = {example.key for example in test}
-        deal, replay = self._deal([each for each in resolved.examples if each.key not in frozen], champion)
-        replay = [each for each in replay if each.key not in frozen]
-        progress(phase="training", rows=len(deal.training), replay=len(replay))
-        model, fitted = self._fit(champion, deal.training + replay, progress, should_stop)
+        folder = self._folder(job.spec["base_version"])
+        champion = self._load(folder)
+        gathered = Gathering(self._settings.gather, self._hasher, champion)(self._engine, job)
+        with self._engine.begin() as connection:
+            lineage.record(connection, job, gathered.used, self._lineage(job, gathered))
+        saver = self._saver(job, gathered)
+        self._share(_Plan(folder, gathered.fit_rows, saver.taken_up))
+        counts = {"rows": len(gathered.deal.training), "replay": len(gathered.replay)}
+        progress(phase="training", **counts, **({"resumed_at": saver.step} if saver.step else {}))
+        model, fitted = self._fit(champion, gathered.examples, saver, _Told(progress, self._settings.fit), should_stop)
         if should_stop():
+            saver.save()
             return {}
         progress(phase="calibrating and measuring")
-        temperature = self._temperature(model, champion, deal.calibration)
-        candidate = self._seal(job, model, champion, temperature, deal)
+        temperature = self._temperature(model, champion, gathered.deal.calibration)
+        candidate = self._seal(job, model, champion, temperature, gathered.deal)
         self._register(candidate, job)
+        saver.states.clear()
         return {
-            "training": {
-                "rows": len(deal.training),
-                "held_out": len(deal.unseen),
-                "replay": len(replay),
-                "left_out": dict(resolved.left_out),
-                "seconds": round(fitted.seconds, 1),
-                "steps": fitted.steps,
-                "ended": fitted.ended,
-                "fit": asdict(self._settings.fit),
-            },
-            **measure(champion, candidate, deal.measuring, test),
+            "training": {**counts, "held_out": len(gathered.deal.unseen), **self._told(gathered, fitted, saver)},
+            **measure(champion, candidate, gathered.deal.measuring, gathered.test),
         }
 
-    def _load(self, version: str) -> Checkpoint:
+    def follow(self) -> None:
+        """Train along with the leader, as one of its team; returns when that is done, or there is nothing to do."""
+        plan: _Plan | None = self._team.shared(None)
+        if plan is None:
+            return
+        champion = self._load(plan.folder)
+        examples = Gathering(self._settings.gather, self._hasher, champion).again(plan.rows)
+        saver = Saver(States(self._settings.checkpoints, 0, 0), "", self._settings.save_every, plan.taken_up, float)
+        self._fit(champion, examples, saver, None, lambda: False)
+
+    def dismiss(self) -> None:
+        """Let the team go, where it has been told of no work."""
+        if not self._planned:
+            self._share(None)
+
+    def _share(self, plan: _Plan | None) -> None:
+        self._planned = True
+        self._team.shared(plan)
+
+    def _folder(self, version: str) -> Path:
         with self._engine.connect() as connection:
             folder = connection.scalar(select(model_versions.c.checkpoint).where(model_versions.c.version == version))
         if folder is None:
             raise UnknownVersionError(f"version {version} is not registered")
-        return load_checkpoint(Path(folder), self._device, self._settings.family_modules)
+        return Path(folder)
 
-    def _resolve(self, job: ClaimedJob, champion: Checkpoint) -> Resolved:
-        until, limit = datetime.fromisoformat(job.spec["labels_until"]), int(job.spec["max_rows"])
-        with self._engine.connect() as connection:
-            rows = labelled_rows(connection, until, limit)
-        resolved = self._resolver(self._settings.store, champion, self._hasher).resolve(rows)
-        if len(resolved.examples) < self._settings.min_rows:
-            raise NotEnoughRowsError(
-                f"{len(resolved.examples)} of {len(rows)} labelled rows can be used, {self._settings.min_rows} are "
-                f"needed; left out: {dict(resolved.left_out)}"
-            )
-        return resolved
+    def _load(self, folder: Path) -> Checkpoint:
+        return load_checkpoint(folder, self._device, self._settings.family_modules)
 
-    def _resolver(self, store: Path, champion: Checkpoint, hasher: Hasher | None) -> Resolver:
-        known = modalities()
-        chosen = {name: known[name] for name in champion.card.modalities}
-        parser = RequestParser({name: modality.wire for name, modality in known.items()})
-        return Resolver(LocalStore(store), parser, chosen, champion.labels, hasher)
+    def _lineage(self, job: ClaimedJob, gathered: Gathered) -> dict[str, Any]:
+        settings = self._settings.gather
+        return {
+            "base_version": job.spec["base_version"],
+            "code": lineage.code(),
+            "store": settings.store.where,
+            "original": None if settings.replay is None else settings.replay.where,
+            "test": None if settings.test is None else settings.test.where,
+            "fit": asdict(self._settings.fit),
+            "processes": self._team.size,
+            **gathered.facts(),
+        }
 
-    def _deal(self, examples: list[LabelledExample], champion: Checkpoint) -> tuple[Deal, list[LabelledExample]]:
-        training, unseen = split(examples, self._settings.held_out_share, salt="held out")
-        calibration, measuring = split(unseen, 0.5, salt="measuring")
-        share = self._settings.replay_share
-        wanted = round(len(training) * share / (1 - share))
-        return Deal(training, calibration, measuring), self._labelled(self._settings.replay, champion)[:wanted]
+    def _saver(self, job: ClaimedJob, gathered: Gathered) -> Saver:
+        said = [job.spec["base_version"], asdict(self._settings.fit), lineage.data_digest(gathered.used)]
+        identity = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        states = States(self._settings.checkpoints, job.job_id, job.attempt)
+        taken_up = states.newest(identity)
+        started = time.monotonic() - (0.0 if taken_up is None else float(taken_up.facts["seconds"]))
+        if taken_up is not None:
+            _log.info("job %d: taken up at step %d", job.job_id, int(taken_up.tensors["at"]))
+        return Saver(states, identity, self._settings.save_every, taken_up, lambda: time.monotonic() - started)
 
-    def _labelled(self, folder: Path | None, champion: Checkpoint) -> list[LabelledExample]:
-        """The usable examples of a folder that brings its own labels."""
-        if folder is None:
-            return []
-        labels = LocalStore(folder).labels()
-        rows = [LabelledRow(request_id, label, {}) for request_id, label in sorted(labels.items())]
-        return self._resolver(folder, champion, None).resolve(rows).examples
+    def _told(self, gathered: Gathered, fitted: FitResult, saver: Saver) -> dict[str, Any]:
+        left_out = [each for each in gathered.used if each.reason is not None]
+        return {
+            "left_out": dict(gathered.left_out),
+            "left_out_rows": {each.row.request_id: each.reason for each in left_out[:NAMED]},
+            "seconds": round(fitted.seconds, 1),
+            "steps": fitted.steps,
+            "resumed_at": saver.step,
+            "ended": fitted.ended,
+            "fit": asdict(self._settings.fit),
+        }
 
     def _fit(
         self,
         champion: Checkpoint,
         examples: Sequence[LabelledExample],
-        progress: Callable[..., None],
+        saver: Saver,
+        told: _Told | None,
         should_stop: Callable[[], bool],
-    ) -> tuple[nn.Module, Any]:
+    ) -> tuple[nn.Module, FitResult]:
         model = copy.deepcopy(champion.model)
-        told = _Told(progress)
         fitted = fit(
-            model, champion.preprocessor, examples, self._settings.fit, progress=told.step, should_stop=should_stop
+            model,
+            champion.preprocessor,
+            examples,
+            self._settings.fit,
+            team=self._team,
+            before=saver.before,
+            after=saver.after,
+            progress=None if told is None else told.step,
+            should_stop=should_stop,
+            spent=saver.spent,
         )
         return model, fitted
 
@@ -194,17 +222,28 @@ class Retraining:
 
     def _register(self, candidate: Checkpoint, job: ClaimedJob) -> None:
         with self._engine.begin() as connection:
+            jobs.hold(connection, job)
             registry.register(connection, candidate.card, Baseline.load(candidate.folder), job.model, job_id=job.job_id)
 
 
 @dataclass(slots=True)
 class _Told:
-    """Turns the fit's steps into progress facts."""
+    """Turns the fit's steps into progress facts, with the time at which it is expected to end."""
 
     progress: Callable[..., None]
+    settings: FitSettings
+    first: tuple[int, float] | None = field(default=None)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        self.progress(step=step, steps=steps, loss=round(loss, 4))
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (step, now)
+        facts: dict[str, Any] = {"step": step, "steps": steps, "loss": round(loss, 4)}
+        if made := step - self.first[0]:
+            elapsed = now - self.first[1]
+            left = min((steps - step) * elapsed / made, max(0.0, self.settings.deadline_s - elapsed))
+            facts["eta"] = (datetime.now(UTC) + timedelta(seconds=left)).isoformat(timespec="seconds")
+        self.progress(**facts)
 
 
 def measure(

@@ -10,11 +10,14 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 
 from inference import health
+from inference.gather import GatherSettings
 from inference.hashing import Hasher
 from inference.predictor import pick_device
 from inference.retrain import Retraining, RetrainSettings
 from inference.settings import TrainerSettings
+from inference.stores.base import Store, open_store
 from inference.trainer import Trainer
+from inference.training.team import Team, joined
 from migrations.connect import connect, require_revision, unreachable
 
 
@@ -26,8 +29,12 @@ class TrainerProgram:
         self._settings = settings
         self.stop = threading.Event()
 
-    def run(self) -> None:
-        """Work on jobs until `stop` is set. Raises SchemaTooOldError or SQLAlchemyError where it cannot start."""
+    def run(self, job_id: int | None = None) -> bool:
+        """Work on jobs until `stop` is set, or on the one named alone; False where that one did not wait for a trainer.
+
+        Processes that `torchrun` started together work on the named job as one. Raises SchemaTooOldError or
+        SQLAlchemyError where it cannot start.
+        """
         settings = self._settings
         if settings.torch_threads:
             torch.set_num_threads(settings.torch_threads)
@@ -38,6 +45,9 @@ class TrainerProgram:
         )
         with ExitStack() as stack:
             stack.callback(engine.dispose)
+            device = pick_device(settings.device)
+            if job_id is not None:
+                return self._one(engine, stack.enter_context(joined(device)), job_id)
             require_revision(engine)
             stack.enter_context(
                 health.serve(
@@ -48,26 +58,52 @@ class TrainerProgram:
                     ready=lambda: unreachable(engine),
                 )
             )
-            self._trainer(engine).run(self.stop)
+            self._trainer(engine, self._work(engine, Team(device))).run(self.stop)
+        return True
 
-    def _trainer(self, engine: Engine) -> Trainer:
+    def _one(self, engine: Engine, team: Team, job_id: int) -> bool:
+        work = self._work(engine, team)
+        if not team.leads:
+            work.follow()
+            return True
+        try:
+            require_revision(engine)
+            return self._trainer(engine, work).run_once(self.stop, job_id)
+        finally:
+            work.dismiss()
+
+    def _work(self, engine: Engine, team: Team) -> Retraining:
         settings = self._settings
-        work = Retraining(
+        access = settings.access()
+
+        def opened(address: str | None) -> Store | None:
+            return None if address is None else open_store(address, access)
+
+        return Retraining(
             engine,
             Hasher(settings.hmac_key_id, settings.key()),
             RetrainSettings(
                 checkpoints=settings.checkpoints,
-                store=settings.training_store,
-                replay=settings.replay_store,
+                gather=GatherSettings(
+                    store=open_store(settings.training_store, access),
+                    replay=opened(settings.replay_store),
+                    test=opened(settings.test_store),
+                    layout=settings.store_layout,
+                    held_out_share=settings.held_out_share,
+                    replay_share=settings.replay_share,
+                    min_rows=settings.train_min_rows,
+                    max_missing=settings.store_max_missing,
+                ),
                 fit=settings.fit(),
-                held_out_share=settings.held_out_share,
-                replay_share=settings.replay_share,
-                min_rows=settings.train_min_rows,
+                save_every=settings.fit_save_every,
                 family_modules=settings.families(),
-                test=settings.test_store,
             ),
-            pick_device(settings.device),
+            team.device,
+            team,
         )
+
+    def _trainer(self, engine: Engine, work: Retraining) -> Trainer:
+        settings = self._settings
         return Trainer(
             engine,
             work,

@@ -42,6 +42,7 @@ def fit(
     after: Callable[[Run, float], str | None] | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    spent: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> FitResult:
     """Fine-tune `model` in place and leave it in eval mode.
@@ -49,7 +50,7 @@ def fit(
     `encoders` maps modalities to the prefixes of their encoders' parameters. The model learns from `teacher` too, where
     there is one. `before` may take up an earlier run, and
     `after` is called with each step's loss; either ends the run by saying why. `progress` gets (step, steps, loss)
-    after each step; `should_stop` is asked before each.
+    after each step; `should_stop` is asked before each. `spent` is what an earlier run took, in seconds.
 
     Raises:
         FitError: no examples, `frozen` names nothing, or the settings do not fit the model.
@@ -59,7 +60,7 @@ def fit(
     losses: list[float] = []
     with Run(model, preprocessor, examples, settings, encoders or {}, team, teacher) as run:
         over = None if before is None else before(run)
-        started, ended = clock(), over or "finished"
+        started, ended = clock() - spent, over or "finished"
         while run.step < settings.steps and over is None:
             elapsed = clock() - started
             late = elapsed >= settings.deadline_s

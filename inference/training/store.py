@@ -1,7 +1,8 @@
-"""Where a team keeps the raw inputs of its traffic: fusionwatch logs digests only, so training asks here.
+"""How the raw inputs of traffic lie in a store: fusionwatch logs digests only, so training asks here.
 
-A store is a folder of request messages as they were sent, one file each, named by the SHA-256 of the request id
-(ids are not safe file names) with the format as suffix: `<64 hex digits>.msgpack` or `.json`.
+A store holds either request messages as they were sent, each named by the SHA-256 of the request id (ids are not
+safe object names) with the format as suffix, `<64 hex digits>.msgpack` or `.json`; or raw inputs by themselves, each
+named by the digest that the log has of it, `<64 hex digits>`: pictures as their files, texts in UTF-8.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.stores.base import Store, StoreError
+from inference.stores.local import LocalFolder
+
+__all__ = ["LABELS", "Inputs", "LocalStore", "Messages", "RawMessage", "StoreError"]
+
 CONTENT_TYPES = {".msgpack": b"application/msgpack", ".json": b"application/json"}
 LABELS = "labels.jsonl"
-
-
-class StoreError(Exception):
-    """The store cannot be used; the text names the path and what was expected there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +29,18 @@ class RawMessage:
     content_type: bytes
 
 
-class LocalStore:
-    """A store in a local folder."""
+class Messages:
+    """Request messages in a store."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises StoreError where there is no such folder."""
-        if not folder.is_dir():
-            raise StoreError(f"{folder}: expected a folder of request messages")
-        self._folder = folder
-
-    def put(self, request_id: str, value: bytes, suffix: str = ".msgpack") -> None:
-        """Keep a message; a reader never sees half of it."""
-        target = self._folder / f"{_name(request_id)}{suffix}"
-        part = target.with_suffix(".part")
-        part.write_bytes(value)
-        part.rename(target)
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def fetch(self, request_id: str) -> RawMessage | None:
-        """The message of a request id, or None where the store has none."""
+        """The message of a request id, or None where the store has none. Raises StoreError."""
         name = _name(request_id)
         for suffix, content_type in CONTENT_TYPES.items():
-            try:
-                return RawMessage((self._folder / f"{name}{suffix}").read_bytes(), content_type)
-            except FileNotFoundError:
-                continue
+            if (found := self._store.read(f"{name}{suffix}")) is not None:
+                return RawMessage(found, content_type)
         return None
 
     def labels(self) -> dict[str, str]:
@@ -58,18 +48,39 @@ class LocalStore:
 
         Raises StoreError naming the line that is not of that form.
         """
-        path = self._folder / LABELS
-        if not path.exists():
-            return {}
         found = {}
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    entry = json.loads(line)
-                    found[str(entry["request_id"])] = str(entry["label"])
-                except (ValueError, KeyError, TypeError):
-                    raise StoreError(f"{path}:{number}: expected an object with request_id and label") from None
+        for number, line in enumerate((self._store.read(LABELS) or b"").splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                found[str(entry["request_id"])] = str(entry["label"])
+            except (ValueError, KeyError, TypeError):
+                where = f"{self._store.where}/{LABELS}:{number}"
+                raise StoreError(f"{where}: expected an object with request_id and label") from None
         return found
+
+
+class Inputs:
+    """Raw inputs in a store, by digest."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def fetch(self, digest: bytes) -> bytes | None:
+        """The input with that digest, or None where the store has none. Raises StoreError."""
+        return self._store.read(digest.hex())
+
+
+class LocalStore(Messages):
+    """Request messages in a local folder, which can be written too."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises StoreError where there is no such folder."""
+        self._folder = LocalFolder(folder)
+        super().__init__(self._folder)
+
+    def put(self, request_id: str, value: bytes, suffix: str = ".msgpack") -> None:
+        """Keep a message; a reader never sees half of it."""
+        self._folder.write(f"{_name(request_id)}{suffix}", value)
 
 
 def _name(request_id: str) -> str:

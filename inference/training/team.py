@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -44,6 +45,14 @@ class Team:
     def gathered(self, rows: Tensor) -> Tensor:
         """Everyone's (B, ...) as (size · B, ...), by rank; gradients flow back to whose rows they are."""
         return rows if self.size == 1 else torch.cat(list(all_gather(rows)))
+
+    def shared(self, thing: Any) -> Any:
+        """The leader's `thing`, for everyone; what the others give is left."""
+        if self.size == 1:
+            return thing
+        box = [thing]
+        distributed.broadcast_object_list(box, device=self.device)
+        return box[0]
 
     def wait(self) -> None:
         """Until all are here."""

@@ -1,6 +1,6 @@
 """The tables: the only contract between inference and monitor."""
 
-from migrations.schema import monitoring, prediction_log, retraining, rollouts, slos, summaries
+from migrations.schema import lineage, monitoring, prediction_log, retraining, rollouts, slos, summaries
 from migrations.schema.metadata import metadata
 
-__all__ = ["metadata", "monitoring", "prediction_log", "retraining", "rollouts", "slos", "summaries"]
+__all__ = ["lineage", "metadata", "monitoring", "prediction_log", "retraining", "rollouts", "slos", "summaries"]

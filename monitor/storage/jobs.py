@@ -23,6 +23,7 @@ class Job:
     state: JobState
     spec: Mapping[str, Any]
     progress: Mapping[str, Any]
+    lineage: Mapping[str, Any] | None
     result: Mapping[str, Any] | None
     error: str | None
     attempts: int
@@ -40,6 +41,7 @@ def _job(row: Any) -> Job:
         JobState(row.state),
         row.spec,
         row.progress,
+        row.lineage,
         row.result,
         row.error,
         row.attempts,

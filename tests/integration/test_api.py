@@ -361,6 +361,8 @@ def test_the_page_shows_the_seed_and_loads_nothing_from_elsewhere(client: TestCl
     assert "http://" not in response.text.replace("http://www.w3.org/", "")
     assert "https://" not in response.text
     assert "Gate: ECE 0.110 against 0.094, limit 0.050" in response.text
+    assert "trained on 960 labelled and 411 original rows; 4 left out; data 5d1f2d0c6c1f" in response.text
+    assert "Training, step 260 of 400, loss 0.214, about 3 min left" in response.text
     assert "script-src 'self'" in response.headers["content-security-policy"]
 
 

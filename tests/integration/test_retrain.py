@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,22 +23,24 @@ from demo.examples import Example, example_stream
 from demo.traffic import encode
 from inference import registry
 from inference.baseline import Baseline
-from inference.hashing import Hasher
-from inference.jobs import ClaimedJob
-from inference.labelled import Resolver, labelled_rows
+from inference.gather import Gathering, GatherSettings, NotEnoughRowsError, StoreIncompleteError
+from inference.jobs import ClaimedJob, claim
+from inference.labelled import labelled_rows
 from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint
 from inference.request import RequestParser
-from inference.retrain import NotEnoughRowsError, Retraining, RetrainSettings
+from inference.resolver import FromMessages, Resolver
+from inference.retrain import Retraining, RetrainSettings
+from inference.stores.local import LocalFolder
 from inference.training.fit_settings import FitSettings
 from inference.training.store import LABELS, LocalStore
 from migrations.connect import connect
-from migrations.schema.monitoring import baselines, model_versions
-from migrations.schema.prediction_log import labels, modality_log, prediction_log
+from migrations.schema.lineage import job_rows
+from migrations.schema.monitoring import baselines, jobs, model_versions
 from monitor.domain.gate_result import parse_result
+from tests.support.retraining import HASHER, log
 
 CPU = torch.device("cpu")
-HASHER = Hasher("k1", b"k" * 32)
 ROWS = 420
 
 
@@ -55,53 +61,17 @@ def examples() -> list[Example]:
     return list(islice(example_stream(11, NEW_CAMERA), ROWS))
 
 
-def log(engine: Engine, store: LocalStore, examples: list[Example], *, wrong_digest: bool = False) -> None:
-    """What the worker, the reviewers and the team's own storage would have written of these examples."""
+def job(engine: Engine, version: str) -> ClaimedJob:
+    """A job that this process has claimed."""
     now = datetime.now(UTC)
-    rows, parts, labelled = [], [], []
-    for example in examples:
-        request_id = f"r{example.number}"
-        store.put(request_id, encode(request_id, now, example, with_image=True, as_json=False))
-        rows.append(
-            {
-                "request_id": request_id,
-                "logged_at": now,
-                "produced_at": now,
-                "topic": "t",
-                "partition": 0,
-                "offset": example.number,
-                "schema_version": 1,
-                "model_version": "m",
-                "route": "fused",
-                "status": "ok",
-                "degraded": False,
-                **{f"{stage}_ms": 1.0 for stage in ("queue", "preprocess", "encode", "fuse", "total")},
-            }
-        )
-        text = "something else" if wrong_digest else example.caption
-        parts.append(
-            {
-                "request_id": request_id,
-                "modality": "text",
-                "logged_at": now,
-                "status": "present",
-                "digest": HASHER.digest(text),
-                "key_id": "k1",
-            }
-        )
-        labelled.append(
-            {
-                "request_id": request_id,
-                "label": example.label.name.lower(),
-                "labelled_at": now,
-                "received_at": now,
-                "source": "human_review",
-            }
-        )
+    spec = {"base_version": version, "labels_until": (now + timedelta(minutes=1)).isoformat(), "max_rows": 1000}
     with engine.begin() as connection:
-        connection.execute(insert(prediction_log), rows)
-        connection.execute(insert(modality_log), parts)
-        connection.execute(insert(labels), labelled)
+        connection.execute(
+            insert(jobs).values(model="fusion", state="queued", spec=spec, deadline=now + timedelta(hours=1))
+        )
+        claimed = claim(connection, "fusion", "t1", now)
+    assert claimed is not None
+    return claimed
 
 
 def freeze(store: LocalStore, folder: Path, examples: list[Example]) -> None:
@@ -114,16 +84,9 @@ def freeze(store: LocalStore, folder: Path, examples: list[Example]) -> None:
     (folder / LABELS).write_text("\n".join(lines), encoding="utf-8")
 
 
-def job(version: str) -> ClaimedJob:
-    until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
-    return ClaimedJob(
-        1,
-        "fusion",
-        {"base_version": version, "labels_until": until, "max_rows": 1000},
-        1,
-        datetime.max.replace(tzinfo=UTC),
-        "t1",
-    )
+def retraining(engine: Engine, out: Path, raw: Path, steps: int, **changes: Any) -> Retraining:
+    gather = GatherSettings(LocalFolder(raw), None, **changes)
+    return Retraining(engine, HASHER, RetrainSettings(out, gather, FitSettings(steps=steps, batch_size=16)), CPU)
 
 
 def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
@@ -135,11 +98,10 @@ def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
     freeze(LocalStore(tmp_path / "test"), tmp_path / "test", examples[:20])
     with engine.begin() as connection:
         registry.register(connection, champion.card, None, "fusion")
-    fit = FitSettings(steps=2, batch_size=16)
-    settings = RetrainSettings(tmp_path / "out", tmp_path / "raw", None, fit, test=tmp_path / "test")
     told: list[dict[str, object]] = []
-    result = Retraining(engine, HASHER, settings, CPU)(
-        job(champion.version), lambda **facts: told.append(facts), lambda: False
+    frozen = LocalFolder(tmp_path / "test")
+    result = retraining(engine, tmp_path / "out", tmp_path / "raw", steps=2, test=frozen)(
+        job(engine, champion.version), lambda **facts: told.append(facts), lambda: False
     )
 
     found = parse_result(result)
@@ -167,6 +129,8 @@ def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
         assert (row.job_id, row.checkpoint) == (1, str(candidate.folder))
         assert connection.scalar(select(baselines.c.model_version)) == candidate.version
     assert {key: told[-2].get(key) for key in ("step", "steps")} == {"step": 2, "steps": 2}
+    assert datetime.fromisoformat(str(told[-2]["eta"])) <= datetime.now(UTC)
+    assert not list((tmp_path / "out").glob("*-state")), "nothing is left of what a later attempt would go on from"
 
 
 def test_rows_whose_raw_input_is_not_what_was_logged_are_left_out(
@@ -175,9 +139,9 @@ def test_rows_whose_raw_input_is_not_what_was_logged_are_left_out(
     log(engine, LocalStore(tmp_path), examples[:5], wrong_digest=True)
     with engine.begin() as connection:
         registry.register(connection, champion.card, None, "fusion")
-    settings = RetrainSettings(tmp_path, tmp_path, None, FitSettings(steps=1))
+    work = retraining(engine, tmp_path, tmp_path, steps=1)
     with pytest.raises(NotEnoughRowsError, match=r"0 of 5 .*'digest_differs': 5"):
-        Retraining(engine, HASHER, settings, CPU)(job(champion.version), lambda **_: None, lambda: False)
+        work(job(engine, champion.version), lambda **_: None, lambda: False)
 
 
 def test_every_reason_to_leave_a_row_out_is_counted(
@@ -192,7 +156,8 @@ def test_every_reason_to_leave_a_row_out_is_counted(
     store.put(third, encode("another", now, examples[2], with_image=True, as_json=False))
     known = modalities()
     parser = RequestParser({name: modality.wire for name, modality in known.items()})
-    resolver = Resolver(store, parser, {name: known[name] for name in ("image", "text")}, champion.labels, HASHER)
+    chosen = {name: known[name] for name in ("image", "text")}
+    resolver = Resolver(FromMessages(store, parser), chosen, champion.labels, HASHER)
     with engine.connect() as connection:
         rows = labelled_rows(connection, now + timedelta(minutes=1), 100)
     strange = [type(row)(row.request_id, "unheard of", row.digests) for row in rows if row.request_id == fourth]
@@ -204,3 +169,51 @@ def test_every_reason_to_leave_a_row_out_is_counted(
         assert example.caption == original.caption
         assert example.image is not None
         assert np.array_equal(example.image, original.image), "PNG gives every pixel back"
+
+
+def test_what_a_job_was_trained_on_can_be_read_back(
+    engine: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
+) -> None:
+    for name in ("raw", "out", "old"):
+        (tmp_path / name).mkdir()
+    raw, old = LocalStore(tmp_path / "raw"), LocalStore(tmp_path / "old")
+    log(engine, raw, examples)
+    lost, broken = (f"r{example.number}" for example in examples[:2])
+    gone = tmp_path / "raw" / f"{hashlib.sha256(lost.encode()).hexdigest()}.msgpack"
+    gone.unlink()
+    raw.put(broken, b"not a message")
+    now = datetime.now(UTC)
+    for number in range(200):
+        old.put(f"o{number}", encode(f"o{number}", now, examples[number], with_image=True, as_json=False))
+    named = [{"request_id": f"o{n}", "label": examples[n].label.name.lower()} for n in range(200)]
+    (tmp_path / "old" / "labels.jsonl").write_text("\n".join(map(json.dumps, named)))
+    with engine.begin() as connection:
+        registry.register(connection, champion.card, None, "fusion")
+    gather = GatherSettings(LocalFolder(tmp_path / "raw"), LocalFolder(tmp_path / "old"), replay_share=0.25)
+    settings = RetrainSettings(tmp_path / "out", gather, FitSettings(steps=1, batch_size=16))
+    claimed = job(engine, champion.version)
+    result = Retraining(engine, HASHER, settings, CPU)(claimed, lambda **_: None, lambda: False)
+
+    with engine.connect() as connection:
+        lineage: Any = connection.scalar(select(jobs.c.lineage))
+        rows = connection.execute(select(job_rows).order_by(job_rows.c.place)).all()
+    parts = Counter((row.origin, row.part) for row in rows)
+    assert parts["log", "training"] == result["training"]["rows"] == lineage["rows"]["log"]["training"]
+    assert parts["original", "training"] == result["training"]["replay"] == lineage["rows"]["original"]["training"]
+    share = parts["original", "training"] / (parts["original", "training"] + parts["log", "training"])
+    assert share == pytest.approx(0.25, abs=0.005)
+    assert sum(parts[("log", part)] for part in ("training", "calibration", "measuring")) == ROWS - 2
+    left_out = {row.request_id: row.reason for row in rows if row.part == "left_out"}
+    assert left_out == {lost: "not_in_store", broken: "not_that_request"} == result["training"]["left_out_rows"]
+    assert lineage["left_out"] == {"not_in_store": 1, "not_that_request": 1}
+    by_id = {f"r{example.number}": example for example in examples}
+    for row in rows:
+        if row.origin == "log":
+            assert row.digests == {"text": ["k1", HASHER.digest(by_id[row.request_id].caption).hex()]}
+            assert row.label == by_id[row.request_id].label.name.lower()
+    assert lineage["base_version"] == champion.version
+    assert (lineage["store"], lineage["original"]) == (str(tmp_path / "raw"), str(tmp_path / "old"))
+    assert set(lineage["code"]) == {"fusionwatch", "sha256", "torch", "python"}
+    strict = replace(gather, max_missing=0.004)
+    with pytest.raises(StoreIncompleteError, match=r"2 of 420 labelled rows cannot be had .* 0% are allowed"):
+        Gathering(strict, HASHER, champion)(engine, replace(claimed, job_id=claimed.job_id + 1))

@@ -257,6 +257,12 @@ def _jobs(connection: Connection) -> None:
         "champion": {"version": OLD_VERSION, "accuracy": 0.871, "ece": 0.094, "n": 640},
         "candidate": {"version": VERSION, "accuracy": 0.962, "ece": 0.011, "n": 640},
     }
+    lineage = {
+        "base_version": OLD_VERSION,
+        "data_sha256": "5d1f2d0c6c1f0a3e" * 4,
+        "rows": {"log": {"training": 960, "calibration": 320, "measuring": 320}, "original": {"training": 411}},
+        "left_out": {"not_in_store": 3, "digest_differs": 1},
+    }
     connection.execute(
         insert(jobs),
         [
@@ -265,6 +271,7 @@ def _jobs(connection: Connection) -> None:
                 "state": "rejected",
                 "spec": {"base_version": OLD_VERSION},
                 "progress": {"step": 400, "steps": 400},
+                "lineage": lineage,
                 "result": {**measured, "gate": {"passed": False, "conditions": [_UNMET]}},
                 "attempts": 1,
                 "deadline": at("07:00"),
@@ -277,6 +284,7 @@ def _jobs(connection: Connection) -> None:
                 "state": "promoted",
                 "spec": {"base_version": OLD_VERSION},
                 "progress": {"step": 400, "steps": 400},
+                "lineage": lineage,
                 "result": measured,
                 "attempts": 1,
                 "deadline": at("09:00"),
@@ -288,7 +296,14 @@ def _jobs(connection: Connection) -> None:
                 "model": MODEL,
                 "state": "running",
                 "spec": {"base_version": VERSION},
-                "progress": {"phase": "training", "step": 260, "steps": 400, "loss": 0.214},
+                "progress": {
+                    "phase": "training",
+                    "step": 260,
+                    "steps": 400,
+                    "loss": 0.214,
+                    "eta": at("12:33:20").isoformat(),
+                },
+                "lineage": None,
                 "result": None,
                 "attempts": 1,
                 "deadline": at("13:30"),

@@ -229,6 +229,7 @@ class JobView(Read):
     lease_until: datetime | None
     spec: dict[str, Any]
     progress: dict[str, Any] = Field(description="of the last heartbeat: phase, step, steps, loss, eta, resumed_at")
+    lineage: dict[str, Any] | None = Field(description="base version, code, data by digest and counts, stores, fit")
     result: dict[str, Any] | None
     error: str | None
 

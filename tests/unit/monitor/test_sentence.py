@@ -194,6 +194,7 @@ def test_more_alerts_and_a_retrain_are_told_after_the_first() -> None:
         lease_until=NOW,
         spec={},
         progress={},
+        lineage=None,
         result=None,
         error=None,
     )
