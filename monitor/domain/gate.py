@@ -62,10 +62,10 @@ class Verdict:
 class GateLimits:
     """What a candidate is held to.
 
-    `max_drop` in accuracy must be ruled out at level `alpha` on all rows; on the rows of one class or presence pattern
-    it is `max_slice_drop`, of the figures themselves. `max_ece` holds unless the champion's is worse. A pass may take
-    `max_slowdown` times the champion's. A modality must be worth `min_reliance` of confidence, unless it is worth less
-    to the champion. `required` sets must be there; others are judged where they are.
+    `max_drop` in accuracy must be ruled out at level `alpha` on all rows. On the rows of one class or presence pattern
+    it must not be shown, nor may the figure itself fall by more than `max_slice_drop`. `max_ece` holds unless the
+    champion's is worse. A pass may take `max_slowdown` times the champion's. A modality must be worth `min_reliance` of
+    confidence, unless it is worth less to the champion. `required` sets must be there; others are judged if they are.
     """
 
     min_rows: int
@@ -146,11 +146,12 @@ def _slices(compared: Compared, kind: str, limits: GateLimits) -> Check:
     known = sorted(champion.keys() | candidate.keys())
     if not known:
         return Check(name, Outcome.INSUFFICIENT, f"no {kind} was measured")
+    z = NormalDist().inv_cdf(1 - limits.alpha / len(known))  # Bonferroni over slices
     fallen, short = [], []
     for each in known:
         (before, n), (after, m) = champion.get(each, (0.0, 0)), candidate.get(each, (0.0, 0))
         rows = compared.paired_in(kind, each)
-        surely = rows is not None and p_second_worse(rows) < limits.alpha / len(known)  # Bonferroni over slices
+        surely = rows is not None and rows.n and difference_interval(rows, z)[1] < -limits.max_drop
         if min(n, m) < limits.min_slice_rows:
             short.append(f"{each}: {min(n, m)} rows")
         elif after < before - limits.max_slice_drop or surely:

@@ -17,6 +17,7 @@ from monitor.domain.rollout import (
     SHADOW,
     Limits,
     Outcome,
+    Place,
     Plan,
     Reason,
     check_canary,
@@ -100,6 +101,17 @@ class Rollouts:
             rollouts.move(connection, rollout, following, until)
             told = (rollout.rollout_id, outcome, following.stage, following.percent, failed)
             _log.info("rollout %d: %s, now %s at %d%% %s", *told)
+            self._tell_step(connection, rollout, following, now)
+
+    def _tell_step(self, connection: Connection, rollout: Rollout, following: Place, now: datetime) -> None:
+        """Keep in the audit log that a stage or a step of the canary is behind."""
+        before = rollout.place
+        if (before.stage, before.percent) == (following.stage, following.percent):
+            return
+        words = f"{before.stage} at {before.percent}% passed, now {following.stage} at {following.percent}%"
+        details = {"job_id": rollout.job_id, "rollout_id": rollout.rollout_id, "model": self._model, "reason": words}
+        action = f"{before.stage}_passed"
+        models.audit(connection, actor=ACTOR, action=action, subject=rollout.version, details=details, now=now)
 
     def _overtaken(self, connection: Connection, rollout: Rollout) -> str | None:
         """Why the rollout is about nothing any more."""
@@ -124,7 +136,12 @@ class Rollouts:
         return check_canary(champion, challenger, complaints, self._limits)
 
     def _promote(self, connection: Connection, rollout: Rollout, now: datetime) -> None:
-        details = {"job_id": rollout.job_id, "rollout_id": rollout.rollout_id, "stages": list(self._plan.stages)}
+        details = {
+            "job_id": rollout.job_id,
+            "rollout_id": rollout.rollout_id,
+            "stages": list(self._plan.stages),
+            "reason": f"{rollout.place.stage} at {rollout.place.percent}% passed",
+        }
         moved = models.promote(
             connection,
             self._model,

@@ -33,7 +33,8 @@ def passes_gate(stage: Stage, database: str, **changes: Any) -> None:
     """A job whose candidate v2 the gate lets through."""
     stage.register("v1")
     stage.register("v2", champion=False)
-    job = {"model": "fusion", "state": "trained", "spec": {}, "result": RESULT, "deadline": stage.clock.now()}
+    now = stage.clock.now()
+    job = {"model": "fusion", "state": "trained", "spec": {}, "result": RESULT, "deadline": now, "created_at": now}
     with stage.engine.begin() as connection:
         connection.execute(insert(jobs).values(job))
     wiring.candidates(settings(database, **changes), stage.engine, Metrics(), stage.clock).run()
@@ -112,6 +113,7 @@ def audited(stage: Stage) -> list[str]:
 def test_a_good_candidate_goes_from_the_gate_through_shadow_and_canary_to_champion(
     stage: Stage, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FUSIONWATCH_DATABASE_URL", database)
     passes_gate(stage, database, **BOTH)
     checking = task(stage, database, **BOTH)
     assert (champion(stage), at(stage), stage.scalar("SELECT state FROM jobs")) == ("v1", ("shadow", 10), "trained")
@@ -130,8 +132,17 @@ def test_a_good_candidate_goes_from_the_gate_through_shadow_and_canary_to_champi
     assert (champion(stage), rollout(stage).outcome) == ("v2", "promoted")
     assert stage.scalar("SELECT state FROM jobs") == "promoted"
     assert stage.scalar("SELECT result -> 'gate' ->> 'outcome' FROM jobs") == "passed"
-    assert audited(stage) == ["rollout_started", "promoted"]
-    monkeypatch.setenv("FUSIONWATCH_DATABASE_URL", database)
+    steps = ["shadow_passed", "canary_passed", "canary_passed"]
+    assert audited(stage) == ["rollout_started", *steps, "promoted"]
+    told = monitor_says("history")
+    for words in (
+        "gate: passed",
+        "shadow passed",
+        "canary at 10% passed, now canary at 50%",
+        "promoted",
+        "v2 by monitor",
+    ):
+        assert words in told
     told = monitor_says("champion", "rollout")
     assert "shadow 10%: inconclusive" in told
     assert "canary 100%: passed" in told

@@ -93,7 +93,8 @@ def test_a_class_that_got_worse_is_not_outweighed_by_the_others() -> None:
     assert not_passed(judged(changed(**figures), max_slice_drop=0.04)) == {"classes": "failed"}
     figures["candidate__by_class__a"] = {"accuracy": 0.82, "n": 100}
     figures["paired__class"]["a"] = {"only_champion_right": 8, "only_candidate_right": 0}
-    assert not_passed(judged(changed(**figures))) == {"classes": "failed"}, "8 of 8 rows are"
+    assert not_passed(judged(changed(**figures))) == {}, "8 of 8 rows are, but not surely beyond the limit"
+    assert not_passed(judged(changed(**figures), max_drop=0.02)) == {"classes": "failed"}
 
 
 def test_few_rows_are_never_a_pass() -> None:
