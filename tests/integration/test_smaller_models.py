@@ -24,12 +24,20 @@ CPU = torch.device("cpu")
 Told = pytest.CaptureFixture[str]
 
 
+SHORT = {"steps": 16, "evaluate_every": 16}
+
+
+def rows_of(teacher: Path) -> dict[str, Any]:
+    """The data section with the rows that the teacher was trained on, dealt as they were."""
+    return {"annotations": str(teacher.parents[1] / "annotations.jsonl"), "validation_share": 0.3, "test_share": 0.3}
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a finished run; rows and configuration lie two folders above."""
     folder = tmp_path_factory.mktemp("teacher")
     write_annotations(folder, 240)
-    assert cli_train.run(write_config(folder), force=False) == cli_train.FINISHED
+    assert cli_train.run(write_config(folder, **SHORT), force=False) == cli_train.FINISHED
     return folder / "trained" / "checkpoint"
 
 
@@ -45,14 +53,14 @@ def test_the_soft_loss_is_the_softened_divergence_and_zero_for_the_same_answers(
 
 
 def test_a_student_learns_from_its_teacher_and_both_are_compared(teacher: Path, tmp_path: Path, capsys: Told) -> None:
-    write_annotations(tmp_path, 240, seed=4)
     tiny = SMALL | {"hidden_size": 16, "intermediate_size": 16}
     sections: dict[str, dict[str, Any]] = {
+        "data": rows_of(teacher),
         "distill": {"teacher": str(teacher), "weight": 1.0, "temperature": 1.0},
         "model.image.config": {"model_type": "vit", "image_size": 64, "patch_size": 16, **tiny},
         "model.text.config": {"model_type": "bert", **tiny},
     }
-    assert cli_train.run(write_config(tmp_path, sections), force=False) == cli_train.FINISHED
+    assert cli_train.run(write_config(tmp_path, sections, **SHORT), force=False) == cli_train.FINISHED
     told = json.loads((tmp_path / "trained" / "report.json").read_text())
     both = told["distilled"]
     student = load_checkpoint(tmp_path / "trained" / "checkpoint", CPU)
@@ -67,13 +75,13 @@ def test_a_student_learns_from_its_teacher_and_both_are_compared(teacher: Path, 
     assert "teacher" in shown
     assert f"{both['after']['accuracy']['share']:.3f}" in shown
     assert "Beside its teacher" in (tmp_path / "trained" / "report.html").read_text()
-    sections["data"] = {"annotations": "annotations.jsonl", "labels": ["consistent", "other"]}
+    sections["data"]["labels"] = ["consistent", "misleading", "contradictory", "other"]
     assert cli_train.run(write_config(tmp_path, sections), force=True) == cli_train.REFUSED
 
 
 def test_encoders_of_a_checkpoint_serve_another_fusion_and_keep_their_values(teacher: Path, tmp_path: Path) -> None:
-    write_annotations(tmp_path, 240, seed=5)
     sections: dict[str, dict[str, Any]] = {
+        "data": rows_of(teacher),
         "model": {"family": "early", "encoders": str(teacher)},
         "model.options": {"fusion_size": 16},
     }
