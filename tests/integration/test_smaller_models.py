@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 Told = pytest.CaptureFixture[str]
 
 
-SHORT = {"steps": 16, "evaluate_every": 16}
+SHORT: dict[str, Any] = {"steps": 16, "evaluate_every": 16}
 
 
 def rows_of(teacher: Path) -> dict[str, Any]:
