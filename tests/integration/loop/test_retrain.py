@@ -14,7 +14,7 @@ from monitor import wiring
 from monitor.errors import ActiveJobError, ServedElsewhereError
 from monitor.tasks.retrain import Retrain
 from monitor.telemetry import Metrics
-from tests.support.monitored import HOP, Stage, settings
+from tests.support.monitored import GRACE, HOP, SLOT, Stage, Traffic, settings
 
 
 @pytest.fixture
@@ -188,3 +188,36 @@ def test_a_model_that_is_served_elsewhere_is_not_trained_here(stage: Stage, retr
     assert unmet == ["no: this model is served elsewhere, and trained there"]
     with pytest.raises(ServedElsewhereError):
         retrain.request("please", actor="alice")
+
+
+def test_what_the_detectors_find_of_a_new_camera_leads_to_a_job(stage: Stage, database: str) -> None:
+    """Windows of drift alone are no reason; labels that show a drop are, as soon as their alert fires."""
+    stage.register("v1")
+    given = settings(database, retrain_min_labels=100, retrain_min_labels_per_class=20, label_queue_entries=0)
+    detect = wiring.detect(given, stage.engine, Metrics(), stage.clock)
+    retrain = wiring.retrain(given, stage.engine, Metrics(), stage.clock)
+
+    def windows(count: int, labels: int = 0) -> None:
+        for _ in range(count):
+            if labels:
+                stage.label(labels, right=0.6)
+            for _ in range(HOP // SLOT):
+                stage.slot(Traffic(image_shift=1.0))
+                stage.clock.advance(SLOT)
+            stage.clock.advance(GRACE)
+            detect.run()
+            retrain.run()
+            stage.clock.advance(-GRACE)
+
+    windows(6)
+    assert "EmbeddingDrift" in {row.alertname for row in stage.alerts() if row.state == "firing"}
+    assert job(stage) is None
+    windows(3, labels=80)
+    queued = job(stage)
+    assert queued is not None, stage.scalar("SELECT reasons FROM retrain_decisions ORDER BY decision_id DESC LIMIT 1")
+    told = " ".join(queued.spec["reasons"])
+    assert "embedding_mmd of image" in told
+    assert "labels show a drop: AccuracyDrop" in told
+    shown = stage.scalar("SELECT evidence FROM retrain_decisions WHERE retrain")
+    names = {row.alert_id: row.alertname for row in stage.alerts()}
+    assert {"EmbeddingDrift", "AccuracyDrop"} <= {names[each] for each in shown["alerts"]}
