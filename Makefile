@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-statistics bench-gpu bench-scenarios bench-worker checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-statistics: $(VENV)/.dev ## Measure what the detectors find and what they 
 
 bench-scenarios: $(VENV)/.dev ## Drift scenarios through the real pipeline: what is found, when, as what (ten minutes)
 	@$(BIN)/python -m tests.bench scenarios
+
+bench-alerts: $(VENV)/.dev ## Alerts heard in 30 quiet days at the default settings (half an hour); a table, and JSON (BENCH_DAYS, BENCH_SEED)
+	@$(BIN)/python -m tests.bench --table alerts
 
 bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a machine without one it says so
 	@$(BIN)/python -m tests.bench gpu

@@ -260,5 +260,16 @@ class MonitorSettings(DatabaseSettings):
             width = getattr(self, name)
             if width is not None and width % self.hop_seconds:
                 raise ValueError(f"{name} {width} must be a multiple of hop_seconds {self.hop_seconds}")
+        self._fireable()
         routes(self.routes, self.receivers)
         return self
+
+    def _fireable(self) -> None:
+        """A window that is shorter than a slot holds no whole one, and so no event."""
+        for name, objective in objectives(self.slos).chosen.items():
+            for rule in objective.rules:
+                if rule.short.total_seconds() < self.slot_seconds:
+                    raise ValueError(
+                        f"slos: {name}: the rule '{rule}' can never fire: its short window is shorter than "
+                        f"slot_seconds {self.slot_seconds}; give it rules of its own, or null to switch it off"
+                    )

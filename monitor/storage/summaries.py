@@ -99,9 +99,12 @@ def written(connection: Connection, start: datetime, end: datetime) -> dict[date
     return {slot: (rows_of_slot, total) for slot, rows_of_slot, total in rows}
 
 
-def last_written(connection: Connection) -> datetime | None:
-    """When a worker last wrote to the newest slot, by its clock; None where no row ever came."""
-    newest = select(func.max(summaries.c.slot_start)).scalar_subquery()
+def last_written(connection: Connection, now: datetime) -> datetime | None:
+    """When a worker last wrote to the newest slot, by its clock; None where no row ever came.
+
+    Slots that have not begun come of a clock that is wrong: they must not hide that the stream has stopped.
+    """
+    newest = select(func.max(summaries.c.slot_start)).where(summaries.c.slot_start <= now).scalar_subquery()
     last: datetime | None = connection.scalar(
         select(func.max(summaries.c.updated_at)).where(summaries.c.slot_start == newest)
     )

@@ -141,7 +141,7 @@ class Detect:
         count_decisions(self._metrics, decided)
 
     def _silence(self, connection: Connection, now: datetime, champion: ModelVersion) -> list[Finding]:
-        written = summaries.last_written(connection)
+        written = summaries.last_written(connection, now)
         if written is None:
             return []
         last = findings.last(connection, self._model, SILENCE, ALL)

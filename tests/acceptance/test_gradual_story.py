@@ -8,6 +8,7 @@ import pytest
 
 from migrations.connect import connect
 from monitor import wiring
+from monitor.domain.objectives import DEFAULTS
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.telemetry import Metrics
 from tests.support.monitored import GRACE, NORMAL, Inbox, Stage, StoryClock, Traffic, settings
@@ -26,6 +27,7 @@ class Days:
         self.settings = settings(
             database,
             slot_seconds=HOUR,
+            slos=dict.fromkeys(DEFAULTS),  # windows of minutes hold no slot of an hour
             hop_seconds=HOUR,
             window_seconds=HOUR,
             silence_seconds=2 * HOUR,

@@ -105,7 +105,8 @@ def _fused(rows: int, rng: np.random.Generator, shift: float, pairing: float) ->
     )
 
 
-def _parts(rows: int, rng: np.random.Generator, traffic: Traffic) -> dict[str, tuple[dict[str, int], bytes]]:
+def parts(rows: int, rng: np.random.Generator, traffic: Traffic) -> dict[str, tuple[dict[str, int], bytes]]:
+    """What workers write of so many requests: by modality, counts by status and bins."""
     image_rows = 0 if traffic.image_gone else rows
     quality = rng.normal(size=(image_rows, 2))
     quality[:, 1] -= 2.0 if traffic.image_shift else 0.0
@@ -180,7 +181,7 @@ class Stage:
                     .values(model_version=version, origin="checkpoint", facts=facts)
                     .returning(baselines.c.baseline_id)
                 )
-                for modality, (counts, payload) in _parts(1600, np.random.default_rng(3), like or NORMAL).items():
+                for modality, (counts, payload) in parts(1600, np.random.default_rng(3), like or NORMAL).items():
                     connection.execute(
                         insert(baseline_summaries).values(
                             baseline_id=baseline_id,
@@ -200,7 +201,7 @@ class Stage:
     def slot(self, traffic: Traffic, version: str = "v1", rows: int = RATE * SLOT) -> None:
         """One slot that starts now."""
         with self.engine.begin() as connection:
-            for modality, (counts, payload) in _parts(rows, self.rng, traffic).items():
+            for modality, (counts, payload) in parts(rows, self.rng, traffic).items():
                 connection.execute(
                     insert(summaries).values(
                         slot_start=self.clock.now(),

@@ -154,3 +154,14 @@ def outage_free(stage: Stage) -> None:
     for _ in range(HOP // SLOT):
         stage.slot(NORMAL)
         stage.clock.advance(SLOT)
+
+
+def test_rows_of_a_clock_that_is_ahead_by_years_do_not_hide_a_stream_that_stopped(stage: Stage, database: str) -> None:
+    stage.register("v1")
+    stage.slot(NORMAL)
+    years = 10 * 365 * 86400
+    stage.clock.advance(years)
+    stage.slot(NORMAL)
+    stage.clock.advance(-years + 600)
+    wiring.detect(settings(database), stage.engine, Metrics(), stage.clock).run()
+    assert [alert.alertname for alert in stage.alerts()] == ["StreamSilent"]

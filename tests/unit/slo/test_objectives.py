@@ -111,6 +111,19 @@ def test_what_is_wrong_is_named_at_start(environment: pytest.MonkeyPatch, value:
     assert words in str(caught.value)
 
 
+def test_a_window_that_is_shorter_than_a_slot_is_refused(environment: pytest.MonkeyPatch) -> None:
+    for slot in ("600", "301"):
+        environment.setenv("FUSIONWATCH_SLOT_SECONDS", slot)
+        environment.setenv("FUSIONWATCH_HOP_SECONDS", slot)
+        environment.setenv("FUSIONWATCH_WINDOW_SECONDS", slot)
+        with pytest.raises(
+            SettingsError, match=f"can never fire: its short window is shorter than slot_seconds {slot}"
+        ):
+            MonitorSettings.from_environment()
+    environment.setenv("FUSIONWATCH_SLOS", json.dumps(dict.fromkeys(DEFAULTS)))
+    assert MonitorSettings.from_environment().slot_seconds == 301
+
+
 @given(st.floats(0.5, 0.9999), st.floats(0.01, 2000))
 def test_a_rule_is_refused_exactly_where_an_outage_of_everything_would_not_fire_it(
     target: float, factor: float
