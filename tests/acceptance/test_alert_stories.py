@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -58,12 +57,8 @@ class Story:
 
 
 @pytest.fixture
-def story(database: str) -> Iterator[Story]:
-    engine = connect(database, application="test")
-    stage = Stage(engine, StoryClock())
-    stage.register("v1")
-    yield Story(database, stage)
-    engine.dispose()
+def story(database: str, stage: Stage) -> Story:
+    return Story(database, stage)
 
 
 def test_normal_traffic_raises_nothing(story: Story) -> None:

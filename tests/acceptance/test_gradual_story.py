@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from migrations.connect import connect
 from monitor import wiring
 from monitor.domain.objectives import DEFAULTS
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.telemetry import Metrics
-from tests.support.monitored import GRACE, NORMAL, Inbox, Stage, StoryClock, Traffic, settings
+from tests.support.monitored import GRACE, NORMAL, Inbox, Stage, Traffic, settings
 
 HOUR, DAY = 3600, 24
 CALIBRATION = 2 * DAY
@@ -55,12 +52,8 @@ class Days:
 
 
 @pytest.fixture
-def days(database: str) -> Iterator[Days]:
-    engine = connect(database, application="test")
-    stage = Stage(engine, StoryClock())
-    stage.register("v1")
-    yield Days(database, stage)
-    engine.dispose()
+def days(database: str, stage: Stage) -> Days:
+    return Days(database, stage)
 
 
 def test_a_slow_change_of_text_is_one_ticket_after_quiet_days(days: Days) -> None:

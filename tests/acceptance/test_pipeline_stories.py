@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from migrations.connect import connect
 from monitor import wiring
 from monitor.channels.base import Delivery
 from monitor.domain.silence import Kind
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.telemetry import Metrics
-from tests.support.monitored import HOP, NORMAL, SLOT, Inbox, Stage, StoryClock, Traffic, settings
+from tests.support.monitored import HOP, NORMAL, SLOT, Inbox, Stage, Traffic, settings
 
 GONE = Traffic(image_gone=True)
 OUTAGE = ("ModalityUnavailable", "image")
@@ -55,15 +55,6 @@ class Story:
 
     def reasons(self, status: str) -> set[str]:
         return {row.reason for row in self.stage.notifications() if row.status == status}
-
-
-@pytest.fixture
-def stage(database: str) -> Iterator[Stage]:
-    engine = connect(database, application="test")
-    made = Stage(engine, StoryClock())
-    made.register("v1")
-    yield made
-    engine.dispose()
 
 
 @pytest.fixture
@@ -256,3 +247,19 @@ def test_alert_and_outbox_row_are_written_together_or_not_at_all(story: Story) -
     story.tick()
     assert story.stage.scalar(windows) > judged
     assert story.told() == [(*OUTAGE, "firing")]
+
+
+def test_two_monitors_at_once_tell_each_thing_once(database: str, stage: Stage) -> None:
+    """Neither leads: both judge and send all the time, as in the moment of a takeover."""
+    story, other = Story(database, stage), Story(database, stage)
+    story.play(60, NORMAL)
+    for traffic in [GONE] * 6 + [NORMAL] * 8:
+        stage.slot(traffic)
+        stage.clock.advance(SLOT)
+        monitors = [threading.Thread(target=each.tick) for each in (story, other, story, other)]
+        for monitor in monitors:
+            monitor.start()
+        for monitor in monitors:
+            monitor.join()
+    assert sorted(story.told() + other.told()) == [(*OUTAGE, "firing"), (*OUTAGE, "resolved")]
+    assert stage.scalar("SELECT count(*) FROM alerts WHERE firing_since IS NOT NULL AND inhibited_by IS NULL") == 1

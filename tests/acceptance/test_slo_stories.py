@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
-from migrations.connect import connect
 from monitor import wiring
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.telemetry import Metrics
-from tests.support.monitored import T0, Inbox, Stage, StoryClock, settings
+from tests.support.monitored import T0, Inbox, Stage, settings
 from tests.support.slo_traffic import MINUTE, SLOTS, Minute, write
 
 GOOD = Minute(20)
@@ -56,12 +54,8 @@ class Story:
 
 
 @pytest.fixture
-def story(database: str) -> Iterator[Story]:
-    engine = connect(database, application="test")
-    stage = Stage(engine, StoryClock())
-    stage.register("v1")
-    yield Story(database, stage)
-    engine.dispose()
+def story(database: str, stage: Stage) -> Story:
+    return Story(database, stage)
 
 
 def test_slow_fusion_pages_within_minutes_once_and_resolves(story: Story) -> None:

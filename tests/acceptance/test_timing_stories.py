@@ -9,11 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from migrations.connect import connect
 from monitor.channels.base import Outcome
 from monitor.domain.schedule import due_ends
 from monitor.domain.silence import Kind
-from tests.support.monitored import Stage, StoryClock
+from tests.support.monitored import Stage
 from tests.support.on_call import BAD, DRIFT, GOOD, HOP, HOUR, MINUTE, OUTAGE, TICK, UNKNOWN, WINDOW, OnCall
 
 WAIT, INTERVAL, REPEAT = 30, 5 * MINUTE, 4 * HOUR
@@ -21,10 +20,8 @@ PAGE, TICKET = "ModalityUnavailable", "EmbeddingDrift"
 
 
 @pytest.fixture
-def on_call(database: str) -> Iterator[OnCall]:
-    engine = connect(database, application="test")
-    yield OnCall(Stage(engine, StoryClock()))
-    engine.dispose()
+def on_call(stage: Stage) -> OnCall:
+    return OnCall(stage)
 
 
 def fires(on_call: OnCall, modality: str = "image") -> None:
@@ -250,10 +247,10 @@ def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("in_berlin")
 @pytest.mark.parametrize("change", [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)])
-def test_a_change_of_daylight_saving_time_neither_repeats_nor_delays(database: str, change: datetime) -> None:
+def test_a_change_of_daylight_saving_time_neither_repeats_nor_delays(stage: Stage, change: datetime) -> None:
     """Local time jumps by an hour in the middle of an outage and of a silence: both last as long as they last."""
-    engine = connect(database, application="test")
-    on_call = OnCall(Stage(engine, StoryClock(change - timedelta(minutes=30))))
+    stage.clock.at = change - timedelta(minutes=30)
+    on_call = OnCall(stage)
     begin, end = ((on_call.start + timedelta(minutes=m)).astimezone() for m in (10, 50))
     assert begin.utcoffset() != end.utcoffset()
     on_call.silences.add({"modality": "text"}, kind=Kind.SILENCE, start=begin, end=end, owner="ann", reason="new")
@@ -272,7 +269,6 @@ def test_a_change_of_daylight_saving_time_neither_repeats_nor_delays(database: s
         on_call.judge(OUTAGE, GOOD, "image")
     on_call.until(on_call.now + INTERVAL + WAIT, 10)
     assert on_call.told()[2:] == [(PAGE, "image", "resolved")]
-    engine.dispose()
 
 
 @pytest.mark.usefixtures("in_berlin")
