@@ -72,6 +72,7 @@ def show(job_id: Id) -> None:
         ("attempts", f"{job.attempts}, last by {job.claimed_by}" if job.claimed_by else str(job.attempts)),
         ("error", job.error),
         ("asked", job.spec),
+        ("launch", job.launch),
         ("lineage", job.lineage),
         ("result", job.result),
     ):

@@ -11,6 +11,7 @@ from monitor.alerts.routes import Route
 from monitor.channels.base import Options, kinds
 from monitor.detectors.base import catalogue
 from monitor.domain.label_queue import FEWEST_ENTRIES
+from monitor.launchers import base as launchers
 from monitor.route_settings import RouteSettings, routes
 from monitor.slo_settings import SloSettings, objectives
 
@@ -95,6 +96,14 @@ class MonitorSettings(DatabaseSettings):
     retrain_cooldown_seconds: Seconds = Field(default=86400, ge=0, description="from one job's start to the next's")
     retrain_deadline_seconds: Seconds = Field(default=6 * 3600, ge=1, description="a job fails after that")
     retrain_max_attempts: int = Field(default=3, ge=1, le=100, description="trainers that may start one job")
+    launcher: dict[str, Any] | None = Field(
+        default=None,
+        description='sends a trainer for each queued job, e.g. {"kind": "process"}; kinds: process, torchrun, '
+        "kubernetes, webhook; none: a trainer that waits for jobs takes it",
+    )
+    launch_patience_seconds: Seconds = Field(
+        default=600, ge=10, description="a job that nobody claimed so long after its launch is launched again"
+    )
     retrain_max_rows: int = Field(default=20_000, ge=1, description="labelled rows a job trains on, the newest")
     gate_min_rows: int = Field(default=100, ge=1, description="held-out rows that the gate needs")
     gate_alpha: float = Field(default=0.05, gt=0, lt=1, description="level of the paired test")
@@ -196,6 +205,13 @@ class MonitorSettings(DatabaseSettings):
         if not steps or list(steps) != sorted(set(steps)) or not 1 <= steps[0] <= steps[-1] <= 100:
             raise ValueError(f"steps must grow within 1 to 100, as [10, 50, 100], not {list(steps)}")
         return steps
+
+    @field_validator("launcher")
+    @classmethod
+    def _known_launcher(cls, options: dict[str, Any] | None) -> dict[str, Any] | None:
+        if options is not None:
+            launchers.build(options)
+        return options
 
     @field_validator("detectors")
     @classmethod

@@ -19,6 +19,7 @@ from monitor.domain.policy import PolicyLimits
 from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
 from monitor.domain.slo import Evidence
+from monitor.launchers import base as launchers
 from monitor.settings import MonitorSettings
 from monitor.slo_settings import objectives
 from monitor.storage.slos import Sources
@@ -216,7 +217,15 @@ def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: 
 
 def jobs(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Jobs:
     """The task that looks after the queue."""
-    return Jobs(engine, settings.model, max_attempts=settings.retrain_max_attempts, metrics=metrics, clock=clock)
+    return Jobs(
+        engine,
+        settings.model,
+        max_attempts=settings.retrain_max_attempts,
+        launcher=None if settings.launcher is None else launchers.build(settings.launcher),
+        patience=timedelta(seconds=settings.launch_patience_seconds),
+        metrics=metrics,
+        clock=clock,
+    )
 
 
 def cancelling(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Cancelling:

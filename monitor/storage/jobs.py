@@ -24,6 +24,7 @@ class Job:
     spec: Mapping[str, Any]
     progress: Mapping[str, Any]
     lineage: Mapping[str, Any] | None
+    launch: Mapping[str, Any] | None
     result: Mapping[str, Any] | None
     error: str | None
     attempts: int
@@ -42,6 +43,7 @@ def _job(row: Any) -> Job:
         row.spec,
         row.progress,
         row.lineage,
+        row.launch,
         row.result,
         row.error,
         row.attempts,
@@ -93,6 +95,29 @@ def newest_judged(connection: Connection, model: str, job_id: int | None = None)
         query = query.where(jobs.c.job_id == job_id)
     row = connection.execute(query.order_by(jobs.c.job_id.desc()).limit(1)).first()
     return None if row is None else _job(row)
+
+
+def take_to_launch(connection: Connection, model: str, now: datetime, *, launched_before: datetime) -> Job | None:
+    """The queued job that no trainer was sent for in this attempt, or none since then; from now on one is."""
+    row = connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.model == model,
+            jobs.c.state == str(JobState.QUEUED),
+            jobs.c.launched_attempt.is_distinct_from(jobs.c.attempts + 1) | (jobs.c.launched_at < launched_before),
+        )
+        .values(launched_attempt=jobs.c.attempts + 1, launched_at=now)
+        .returning(jobs)
+    ).first()
+    return None if row is None else _job(row)
+
+
+def launched(connection: Connection, job: Job, told: Mapping[str, Any]) -> None:
+    """Keep what was `started`, or why it `failed`: then a trainer is still wanted."""
+    values: dict[str, Any] = {"launch": dict(told)}
+    if "failed" in told:
+        values["launched_attempt"] = None
+    connection.execute(update(jobs).where(jobs.c.job_id == job.job_id).values(**values))
 
 
 def queue(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
 from monitor.domain.clock import Clock
 from monitor.domain.job import JobState, may_become
 from monitor.errors import JobStateError
+from monitor.launchers.base import Launch, Launcher, LaunchError
 from monitor.storage import jobs, models
 from monitor.storage.jobs import Job
 from monitor.telemetry import Metrics
@@ -20,11 +21,26 @@ _log = logging.getLogger(__name__)
 class Jobs:
     """The task. Each look is one transaction; whoever moves a job first has moved it."""
 
-    def __init__(self, engine: Engine, model: str, *, max_attempts: int, metrics: Metrics, clock: Clock) -> None:
-        """`max_attempts` is how often trainers may start one job."""
+    def __init__(
+        self,
+        engine: Engine,
+        model: str,
+        *,
+        max_attempts: int,
+        launcher: Launcher | None,
+        patience: timedelta,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        """`max_attempts` is how often trainers may start one job.
+
+        A `launcher` sends a trainer for each attempt, and once more where nobody claimed the job within `patience`.
+        """
         self._engine = engine
         self._model = model
         self._max_attempts = max_attempts
+        self._launcher = launcher
+        self._patience = patience
         self._metrics = metrics
         self._clock = clock
 
@@ -32,6 +48,24 @@ class Jobs:
         """Queue the job whose trainer was lost again; fail it where attempts or time are spent."""
         with self._engine.begin() as connection:
             self._recover(connection, self._clock.now())
+        if self._launcher is not None:
+            self._launch(self._launcher, self._clock.now())
+
+    def _launch(self, launcher: Launcher, now: datetime) -> None:
+        # written down and committed first: a trainer that is quick must not find the row locked
+        with self._engine.begin() as connection:
+            job = jobs.take_to_launch(connection, self._model, now, launched_before=now - self._patience)
+        if job is None:
+            return
+        try:
+            told = {"started": launcher.launch(Launch(job.job_id, job.model, job.attempts + 1, job.deadline, now))}
+        except LaunchError as error:
+            told = {"failed": str(error)}
+            _log.error("job %d: no trainer could be sent: %s", job.job_id, error)
+        else:
+            _log.info("job %d: sent %s", job.job_id, told["started"])
+        with self._engine.begin() as connection:
+            jobs.launched(connection, job, told)
 
     def _recover(self, connection: Connection, now: datetime) -> None:
         job = jobs.active(connection, self._model, lock=True)
