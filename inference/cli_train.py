@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -175,10 +174,17 @@ def _guarded(path: Path, console: Console, work: Callable[[TrainConfig, Team, Te
 
 def _tracker(config: TrainConfig, team: Team, console: Console) -> Tracker:
     """Who the run is written down for. Raises TrackingError where MLflow is asked for and not installed."""
-    wanted = config.tracking.mlflow
-    if not team.leads or wanted == "off" or (wanted == "auto" and find_spec("mlflow") is None):
+    if not team.leads or config.tracking.mlflow == "off":
         return UNTRACKED
-    return MlflowTracker(os.environ.get(MLFLOW_URI), lambda line: console.print(line, highlight=False, soft_wrap=True))
+    try:
+        return MlflowTracker(
+            os.environ.get(MLFLOW_URI), lambda line: console.print(line, highlight=False, soft_wrap=True)
+        )
+    except TrackingError as error:
+        if config.tracking.mlflow == "on":
+            raise
+        console.print(f"not tracked: {error}", highlight=False, soft_wrap=True)
+        return UNTRACKED
 
 
 def _table(told: Sequence[Mapping[str, Any]]) -> None:

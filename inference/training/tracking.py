@@ -72,8 +72,7 @@ class MlflowTracker(Tracker):
             self._mlflow: Any = importlib.import_module("mlflow")
         except ImportError as error:
             raise TrackingError(
-                f"tracking.mlflow is on and MLflow cannot be imported ({error}): "
-                f"install fusionwatch[training], or set it to off"
+                f"MLflow cannot be imported ({error}): install fusionwatch[training], or set tracking.mlflow to off"
             ) from error
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._uri = uri

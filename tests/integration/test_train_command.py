@@ -171,8 +171,14 @@ def test_mlflow_that_is_asked_for_and_missing_or_away_is_told_before_anything_is
     assert "secret" not in told
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert cli_train.run(again, force=False) == cli_train.FAILED
-    assert "install fusionwatch[training], or set it to off" in capsys.readouterr().err
+    assert "install fusionwatch[training], or set tracking.mlflow to off" in capsys.readouterr().err
     assert not (again.parent / "trained" / "report.json").exists()
+    (again.parent / "trained" / "report.json").write_text("{}")
+    write_config(again.parent, {"tracking": {"mlflow": "auto"}}, steps=2, warmup=1)
+    assert cli_train.run(again, force=False) == cli_train.FAILED
+    told = capsys.readouterr().err
+    assert "not tracked: MLflow cannot be imported" in told, "which alone ends nothing"
+    assert "holds a finished run" in told
 
 
 def test_two_processes_come_to_the_same_end_as_one(finished: Path, again: Path) -> None:
