@@ -157,9 +157,10 @@ def fit_baseline(
     fit_on: Mapping[str, Floats] | None = None,
     fit_share: float = 0.5,
     q: int = ROWS_PER_BIN,
+    pair: tuple[str, str] = ("image", "text"),
     seed: int = 0,
 ) -> Baseline:
-    """Fit maps and take the reference bins from validation rows.
+    """Fit maps, also of the pairing of `pair`, and take the reference bins from validation rows.
 
     `fit_on` gives embeddings of other rows, by modality and `fused`, to fit the maps on, row i with row i; the model's
     training rows will do. Without it a random `fit_share` of the validation rows is spent on that. Accuracy and
@@ -173,7 +174,7 @@ def fit_baseline(
     source = fit_on if fit_on is not None else {name: x[order[:spent]] for name, x in rows.embeddings.items()}
     held_out = order[spent:]
     scale_on = {name: x[held_out] for name, x in rows.embeddings.items()}
-    projector = fit_projector(source, scale_on, classes=len(class_names), seed=seed)
+    projector = fit_projector(source, scale_on, classes=len(class_names), pair=pair, seed=seed)
     edges = {name: _edges(values[held_out]) for name, values in rows.quality.items() if values.shape[1]}
     return baseline_through(
         replace(projector, edges=edges),

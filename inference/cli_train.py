@@ -189,10 +189,11 @@ def _tracker(config: TrainConfig, team: Team, console: Console) -> Tracker:
 
 def _table(told: Sequence[Mapping[str, Any]]) -> None:
     table = Table()
-    for name in ("family", "runs", "parameters", *FIGURES):
+    shown = [name for name in FIGURES if any(row[name]["mean"] is not None for row in told)]
+    for name in ("family", "runs", "parameters", *shown):
         table.add_column(name, justify="left" if name == "family" else "right")
     for row in told:
-        figures = (_with_spread(row[name], of_seconds=name == "seconds") for name in FIGURES)
+        figures = (_with_spread(row[name], of_seconds=name == "seconds") for name in shown)
         table.add_row(row["family"], str(row["runs"]), f"{row['parameters']:,}", *figures)
     # a table that is cut where nobody's terminal shows it would be no table
     console = Console()

@@ -49,13 +49,13 @@ def choose(folder: Path, card: ModelCard, splits: Sequence[Split] = UNSEEN) -> C
 
     Raises:
         AnnotationsError: anything is wrong with any row: its picture or its label.
-        BaselineError: fewer than 128 rows are left, or the model takes no pictures and texts.
+        BaselineError: fewer than 128 rows are left, or the model is raw.
     """
     if card.raw:
-        raise BaselineError(f"{card.folder}: a raw model is given no pictures and texts, so a file has no rows for it")
+        raise BaselineError(f"{card.folder}: a raw model looks into nothing, so a file has no rows for it")
     found = read_annotations(folder / ANNOTATIONS, card.labels)
     of_split = [row for row in found if row.split is None or row.split in splits]
-    whole = [row for row in of_split if all(getattr(row, name) is not None for name in card.modalities)]
+    whole = [row for row in of_split if row.modalities >= set(card.modalities)]
     left_out = {
         f"of the splits {', '.join(name for name in SPLITS if name not in splits)}": len(found) - len(of_split),
         f"without all of {', '.join(card.modalities)}": len(of_split) - len(whole),
@@ -128,5 +128,5 @@ def _baseline(checkpoint: Checkpoint, chosen: Chosen, progress: Callable[[int], 
 
 def _sha256(rows: Sequence[Row]) -> str:
     """Of what the rows say, whatever their order in the file and wherever it lies."""
-    said = sorted([row.id, row.digest, row.text, row.label] for row in rows)
+    said = sorted([row.id, row.digest, row.text, row.label, *row.beside()] for row in rows)
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -129,10 +129,13 @@ class Gathering:
         parser = RequestParser({name: modality.wire for name, modality in known.items()})
         inputs, messages = FromInputs(Inputs(settings.store)), FromMessages(Messages(settings.store), parser)
         source = inputs if settings.layout == "inputs" else messages
-        self._log = Resolver(source, chosen, champion.labels, hasher)
+        fitting = champion.card.fitting
+        self._log = Resolver(source, chosen, champion.labels, hasher, fitting)
 
         def labelled(store: Store | None) -> Resolver | None:
-            return None if store is None else Resolver(FromMessages(Messages(store), parser), chosen, champion.labels)
+            if store is None:
+                return None
+            return Resolver(FromMessages(Messages(store), parser), chosen, champion.labels, fitting=fitting)
 
         self._original, self._test = labelled(settings.replay), labelled(settings.test)
 

@@ -125,7 +125,9 @@ class Opener:
                 if expected is None or name in expected:
                     opening.modalities[name] = NOT_SENT
                 continue
-            decoded = _present(given.data) if card.raw else self._modalities[name].decode(given.data)
+            decoded = _present(given.data)
+            if not card.raw:
+                decoded = card.fitting(name, self._modalities[name].decode(given.data))
             waiting.append((opening, given, decoded))
             size += getattr(decoded.value, "nbytes", 0)
             if size > PREPARED_TOGETHER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 
 from inference import wire
 from inference.errors import Code, Refusal
+from inference.modalities.base import Wire
 from inference.record import Record
 from inference.wire import RefusedError
 
@@ -19,7 +21,7 @@ MAX_MESSAGE_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One modality as the producer sent it: bytes or text, not yet decoded."""
+    """One modality as the producer sent it: bytes or text, not yet decoded; an object is JSON text, its keys sorted."""
 
     data: bytes | str = field(repr=False)
     captured_at: datetime | None
@@ -53,8 +55,8 @@ class Request:
 class RequestParser:
     """Parses request messages for a set of modalities."""
 
-    def __init__(self, wires: Mapping[str, type[bytes] | type[str]], max_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        """`wires` says for each known modality whether its data are bytes or text."""
+    def __init__(self, wires: Mapping[str, Wire], max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        """`wires` says for each known modality whether its data are bytes, text or an object."""
         self._wires = dict(wires)
         self._max_bytes = max_bytes
 
@@ -113,11 +115,14 @@ class RequestParser:
         data = sent.get("data")
         if data is None:
             return None
+        if self._wires[name] is dict:
+            return Given(_object(name, data), captured_at)
         if self._wires[name] is str or binary:
             if type(data) is not self._wires[name]:
                 wanted = "a string" if self._wires[name] is str else "bytes"
                 detail = f"modalities.{name}.data must be {wanted}, found {type(data).__name__}"
                 raise RefusedError(Code.FIELD_INVALID, detail)
+            assert isinstance(data, bytes | str)
             return Given(data, captured_at)
         return Given(_base64(name, data), captured_at)
 
@@ -138,6 +143,17 @@ class RequestParser:
 def _is_json(record: Record) -> bool:
     declared = record.header("content-type")
     return declared is None or b"msgpack" not in declared.lower()
+
+
+def _object(name: str, data: object) -> str:
+    """An object's canonical text: what is the same in another order has the same digest; nothing for an empty one."""
+    wanted = f"modalities.{name}.data must be an object of numbers and strings"
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise RefusedError(Code.FIELD_INVALID, f"{wanted}, found {type(data).__name__}")
+    try:
+        return json.dumps(data, sort_keys=True, separators=(",", ":")) if data else ""
+    except (TypeError, ValueError, RecursionError):  # MessagePack holds bytes and times too
+        raise RefusedError(Code.FIELD_INVALID, wanted) from None
 
 
 def _base64(name: str, data: object) -> bytes:

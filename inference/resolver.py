@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from inference.hashing import Hasher
 from inference.labelled import LabelledRow
-from inference.modalities.base import Modality, Status
+from inference.modalities.base import Decoded, Modality, Status
 from inference.record import Record
 from inference.request import Request, RequestParser
 from inference.stores.base import StoreError
@@ -101,12 +101,17 @@ class Resolver:
         modalities: Mapping[str, Modality],
         classes: Sequence[str],
         hasher: Hasher | None = None,
+        fitting: Callable[[str, Decoded], Decoded] = lambda _, decoded: decoded,
     ) -> None:
-        """`hasher`: with it, rows logged under its key must have the digest that the log has."""
+        """`hasher`: with it, rows logged under its key must have the digest that the log has.
+
+        `fitting` says of a decoded value whether the model can take it (`ModelCard.fitting`).
+        """
         self._source = source
         self._modalities = modalities
         self._classes = {name: number for number, name in enumerate(classes)}
         self._hasher = hasher
+        self._fitting = fitting
 
     def resolve(self, rows: Iterable[LabelledRow]) -> Resolved:
         """Examples in the order of the rows; a row that cannot be used is named with its reason, never guessed."""
@@ -133,11 +138,11 @@ class Resolver:
         for name, modality in self._modalities.items():
             if not self._is_what_was_logged(row, name, inputs[name]):
                 return "digest_differs"
-            decoded = modality.decode(inputs[name])
+            decoded = self._fitting(name, modality.decode(inputs[name]))
             if decoded.status is not Status.PRESENT:
                 return "modality_unusable"
             values[name] = decoded.value
-        return LabelledExample(row.request_id, values["image"], values["text"], self._classes[row.label])
+        return LabelledExample.of(row.request_id, values, self._classes[row.label])
 
     def _is_what_was_logged(self, row: LabelledRow, name: str, data: bytes | str) -> bool:
         logged = row.digests.get(name)

@@ -57,6 +57,19 @@ class Preprocessing(Protocol):
         """The tokenizers.Tokenizer behind `captions`."""
         ...
 
+    def frames(self, modality: str, sequence: NDArray[np.float32], /) -> dict[str, NDArray[Any]]:
+        """`features` (T, F) float32 and `frame_mask` (T,) int64 of a sequence (frames, F) of `audio` or `video`."""
+        ...
+
+    def columns(self, table: Mapping[str, float | str], /) -> dict[str, NDArray[Any]]:
+        """`numbers` and `known` (N,) float32 of a table's N numbers, `codes` (C,) int64 of its C categories."""
+        ...
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """The columns that `columns` knows."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
@@ -70,17 +83,21 @@ UNREAD = Prepared({}, np.empty(0, np.float32))
 """Stands for a value that is present but that nobody looks into: what a model takes whose card is `raw`."""
 
 
+Wire = type[bytes] | type[str] | type[dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Modality:
     """One modality.
 
-    `wire` is the type of its data in a request. `decode` never raises: limits come first, then decoding. `prepare`
-    takes N decoded values, each by itself: together they cost less. `quality_names` names the Q statistics in order.
+    `wire` is the type of its data in a request; an object comes to `decode` as JSON text. `decode` never raises: limits
+    come first, then decoding. `prepare` takes N decoded values, each by itself: together they cost less.
+    `quality_names` names the Q statistics in order.
     `blank` is a value that stands in where a batch has none. Both functions are called by several threads at once.
     """
 
     name: str
-    wire: type[bytes] | type[str]
+    wire: Wire
     quality_names: tuple[str, ...]
     decode: Callable[[Any], Decoded]
     prepare: Callable[[Sequence[Any], Preprocessing], list[Prepared]]

@@ -13,6 +13,7 @@ from inference.modalities.base import Decoded, Modality, Prepared, Preprocessing
 
 MAX_BYTES = 64_000
 QUALITY = ("pieces", "unknown_share", "pieces_per_word", "unusual_share")
+_UNKNOWN = ("[UNK]", "<unk>")
 _WORD = re.compile(r"\w+|[^\w\s]")
 _USUAL = re.compile(r"[\x20-\x7e\n\t]")
 
@@ -34,21 +35,24 @@ def decode(data: str) -> Decoded:
 def prepare(texts: Sequence[str], preprocessing: Preprocessing) -> list[Prepared]:
     """`input_ids`, `attention_mask` and the quality statistics of each text.
 
-    `pieces` counts the tokenizer's pieces without its two markers, up to the model's length; `unknown_share` is the
+    `pieces` counts the tokenizer's pieces without its markers, up to the model's length; `unknown_share` is the
     share of them outside the vocabulary; `pieces_per_word` rises with typos and other languages; `unusual_share` is
     the share of characters outside printable ASCII.
     """
-    unknown = preprocessing.tokenizer.token_to_id("[UNK]")
+    tokenizer = preprocessing.tokenizer
+    unknown = [number for name in _UNKNOWN if (number := tokenizer.token_to_id(name)) is not None]
+    markers = tokenizer.num_special_tokens_to_add(is_pair=False)
     tokenized = preprocessing.captions(texts)
     return [
-        Prepared(inputs, _measure(text, inputs["input_ids"], unknown))
+        Prepared(inputs, _measure(text, inputs["input_ids"], unknown, markers))
         for text, inputs in zip(texts, tokenized, strict=True)
     ]
 
 
-def _measure(text: str, ids: NDArray[np.int64], unknown: int) -> NDArray[np.float32]:
-    pieces = max(len(ids) - 2, 0)
-    unknown_share = int((ids == unknown).sum()) / max(pieces, 1)
+def _measure(text: str, ids: NDArray[np.int64], unknown: list[int], markers: int) -> NDArray[np.float32]:
+    pieces = max(len(ids) - markers, 0)
+    # comparing by hand: np.isin costs more than the rest of this
+    unknown_share = sum(int((ids == number).sum()) for number in unknown) / max(pieces, 1)
     words = len(_WORD.findall(text))
     unusual = 1 - len(_USUAL.findall(text)) / max(len(text), 1)
     return np.array([pieces, unknown_share, pieces / max(words, 1), unusual], np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,8 +15,9 @@ class ModalityBatch:
     """One modality of a batch of B requests.
 
     `tensors` holds what the modality's encoder takes, each with B rows (`pixel_values` (B, 3, H, W) float32 for
-    image; `input_ids` and `attention_mask` (B, T) int64, 1 = a real token, for text). Rows of requests without
-    the modality hold zeros. `present` is (B,) bool.
+    image; `input_ids` and `attention_mask` (B, T) int64, 1 = a real token, for text; `features` (B, T, F) float32 and
+    `frame_mask` (B, T) int64 for audio and video; `numbers` and `known` (B, N) float32 and `codes` (B, C) int64 for
+    tabular). Rows of requests without the modality hold zeros. `present` is (B,) bool.
     """
 
     tensors: Mapping[str, Tensor]
@@ -97,7 +98,8 @@ class Family:
     `name` is the `model_type` in a checkpoint's `config.json`. `build` makes an untrained module from the parsed
     configuration. `encoders` maps each modality to the prefix of its encoder's parameters. Those submodules are the
     ones that are compiled, and cast to bfloat16 on demand; the rest stays float32, so a family casts what its
-    encoders give. A `raw` family is told only which modalities are present, and its checkpoints have no preprocessing.
+    encoders give. `modalities` names those that a model of a configuration has, for a family whose models may have some
+    of them only. A `raw` family is told only which modalities are present, and its checkpoints have no preprocessing.
     """
 
     name: str
@@ -105,3 +107,9 @@ class Family:
     build: Callable[[PreTrainedConfig], nn.Module]
     encoders: Mapping[str, str]
     raw: bool = False
+    modalities: Callable[[PreTrainedConfig], Collection[str]] | None = None
+
+    def encoders_of(self, config: PreTrainedConfig) -> dict[str, str]:
+        """Of the encoders, those that a model of this configuration has, sorted."""
+        chosen = self.encoders if self.modalities is None else self.modalities(config)
+        return {name: self.encoders[name] for name in sorted(chosen)}

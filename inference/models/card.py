@@ -1,7 +1,9 @@
 """A checkpoint folder as the worker's front sees it: everything but the weights, and no torch.
 
 Files: `config.json` (architecture), `model.safetensors` (float16), `checkpoint.json` (labels, temperature,
-fingerprints), and, unless the model is raw, `tokenizer.json`, `tokenizer_config.json` and `preprocessor_config.json`.
+fingerprints), and, unless the model is raw, what each of its modalities is prepared by (`PREPROCESSING`):
+`preprocessor_config.json` for pictures, `tokenizer.json` and `tokenizer_config.json` for texts, and
+`<modality>_preprocessor.json` for sequences (`mean`, `std`, `max_frames`) and tables (`numbers`, `categories`).
 `manifest.json` seals them: the SHA-256 of every other file, also of those added by others, such as a baseline.
 Pickled weights are refused: they run code.
 """
@@ -17,12 +19,20 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from inference.modalities.base import UNREAD, Prepared, modalities
+from inference.modalities.base import UNREAD, Decoded, Prepared, Status, modalities
+from inference.models.columns import SequenceSettings, TabularSettings
 from inference.models.preprocess import ImageSettings, Preprocessor
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 PROCESSOR, CARD, MANIFEST = "preprocessor_config.json", "checkpoint.json", "manifest.json"
+SEQUENCES = ("audio", "video")
+PREPROCESSING = {
+    "image": PROCESSOR,
+    "text": TOKENIZER,
+    **{name: f"{name}_preprocessor.json" for name in (*SEQUENCES, "tabular")},
+}
+"""The file by which a modality's inputs are prepared: part of its fingerprint."""
 FORMAT_VERSION = 1
 FUSED = "fused"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy"})
@@ -59,6 +69,13 @@ class ModelCard:
         """How many quality statistics each modality has; a raw model's have none."""
         return {} if self.raw else {name: len(modalities()[name].quality_names) for name in self.modalities}
 
+    def fitting(self, name: str, decoded: Decoded) -> Decoded:
+        """The decoded value where the model can take it, or why it cannot."""
+        if self.preprocessor is None or decoded.status is not Status.PRESENT:
+            return decoded
+        reason = self.preprocessor.unfit(name, decoded.value)
+        return decoded if reason is None else Decoded(Status.REJECTED, reason)
+
     def prepare(self, values: Mapping[str, Any]) -> dict[str, Prepared]:
         """One request's decoded values, by modality, as the model takes them. Safe to call from several threads."""
         return {name: self.prepare_all(name, [value])[0] for name, value in values.items()}
@@ -85,11 +102,11 @@ def load_card(folder: Path) -> ModelCard:
     if classes != len(labels):
         raise CheckpointError(f"{path}: {len(labels)} labels, but {CONFIG} has {classes} classes")
     raw = card.get("raw", False) is True
-    preprocessor = None if raw else _preprocessor(folder)
     names = tuple(sorted(fingerprints.keys() - {FUSED}))
     known = modalities()
     if unknown := sorted(set(names) - known.keys()):
         raise CheckpointError(f"{path}: expected modalities among {sorted(known)}, found {unknown}")
+    preprocessor = None if raw else _preprocessor(folder, names)
     return ModelCard(
         version=version,
         family=str(config.get("model_type")),
@@ -161,11 +178,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _preprocessor(folder: Path) -> Preprocessor:
+def _preprocessor(folder: Path, names: tuple[str, ...]) -> Preprocessor:
+    files = {name: folder / PREPROCESSING[name] for name in names}
     try:
-        image = ImageSettings.from_processor(read_json(folder / PROCESSOR))
-        limit = int(read_json(folder / TOKENIZER_CONFIG)["model_max_length"])
-        return Preprocessor(image, _tokenizer(folder / TOKENIZER), limit)
+        return Preprocessor(
+            ImageSettings.from_processor(read_json(files["image"])) if "image" in files else None,
+            _tokenizer(files["text"]) if "text" in files else None,
+            int(read_json(folder / TOKENIZER_CONFIG)["model_max_length"]) if "text" in files else 0,
+            sequences={
+                name: SequenceSettings.from_config(read_json(files[name])) for name in SEQUENCES if name in files
+            },
+            tabular=TabularSettings.from_config(read_json(files["tabular"])) if "tabular" in files else None,
+        )
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{folder}: preprocessing: {error}") from error
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,8 +24,7 @@ from inference.models.card import (
     FORMAT_VERSION,
     FUSED,
     MANIFEST,
-    PROCESSOR,
-    TOKENIZER,
+    PREPROCESSING,
     WEIGHTS,
     CheckpointError,
     ModelCard,
@@ -35,7 +35,7 @@ from inference.models.card import (
     write_manifest,
 )
 from inference.models.int8 import is_quantised, quantise
-from inference.models.preprocess import ImageSettings, Preprocessor
+from inference.models.preprocess import ImageSettings, Preprocessor, special_tokens
 from inference.models.registry import families
 
 __all__ = [
@@ -90,8 +90,9 @@ class Checkpoint:
 
     @property
     def encoders(self) -> Mapping[str, str]:
-        """The family's."""
-        return self.family.encoders
+        """The family's, of the model's modalities."""
+        config: Any = self.model.config
+        return self.family.encoders_of(config)
 
     @property
     def blanks(self) -> Mapping[str, Prepared]:
@@ -129,23 +130,27 @@ def save_checkpoint(
     """
     if (folder / CONFIG).exists():
         raise CheckpointError(f"{folder}: already holds a checkpoint; expected an empty folder")
-    config = getattr(model, "config", None)
-    family = _family(getattr(config, "model_type", None), folder, family_modules)
+    parsed = getattr(model, "config", None)
+    family = _family(getattr(parsed, "model_type", None), folder, family_modules)
+    assert parsed is not None
+    encoders = family.encoders_of(parsed)
+    if not family.raw and (preprocessor is None or set(preprocessor.modalities) != set(encoders)):
+        raise CheckpointError(
+            f"{folder}: the family {family.name} needs a preprocessor of {', '.join(sorted(encoders))}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: _rounded(value.detach().cpu()).contiguous() for name, value in model.state_dict().items()}
-    config = json.loads(config.to_json_string(use_diff=True)) | {"dtype": "float16"}  # type: ignore[union-attr]
+    config = json.loads(parsed.to_json_string(use_diff=True)) | {"dtype": "float16"}
     write_json(folder / CONFIG, config)
     # written as bytes: safetensors' own file writer makes it unreadable for the worker's user
     (folder / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
     if preprocessor is not None:
         _save_preprocessor(folder, preprocessor)
-    elif not family.raw:
-        raise CheckpointError(f"{folder}: the family {family.name} needs a preprocessor")
     card = {
         "format_version": FORMAT_VERSION,
         "labels": list(labels),
         "temperature": temperature,
-        "fingerprints": _fingerprints(weights, family, folder),
+        "fingerprints": _fingerprints(weights, family, encoders, folder),
     }
     marks = {"raw": family.raw, INT8: is_quantised(model)}
     write_json(folder / CARD, card | {name: True for name, holds in marks.items() if holds})
@@ -182,17 +187,20 @@ def _rounded(value: Tensor) -> Tensor:
 
 
 def _save_preprocessor(folder: Path, preprocessor: Preprocessor) -> None:
-    tokenizer = Tokenizer.from_str(preprocessor.tokenizer.to_str())
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=preprocessor.max_tokens,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    ).save_pretrained(folder)
-    write_json(folder / PROCESSOR, preprocessor.image.to_processor())
+    for name in preprocessor.modalities:
+        path = folder / PREPROCESSING[name]
+        if name == "image" and preprocessor.image is not None:
+            write_json(path, preprocessor.image.to_processor())
+        elif name == "text":
+            tokenizer = Tokenizer.from_str(preprocessor.tokenizer.to_str())
+            markers: dict[str, Any] = special_tokens(tokenizer)
+            PreTrainedTokenizerFast(
+                tokenizer_object=tokenizer, model_max_length=preprocessor.max_tokens, **markers
+            ).save_pretrained(folder)
+        elif name == "tabular" and preprocessor.tabular is not None:
+            write_json(path, preprocessor.tabular.to_config())
+        elif name in preprocessor.sequences:
+            write_json(path, preprocessor.sequences[name].to_config())
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -202,11 +210,13 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{folder / WEIGHTS}: expected safetensors: {error}") from error
 
 
-def _fingerprints(weights: Mapping[str, Tensor], family: Family, folder: Path) -> dict[str, str]:
+def _fingerprints(
+    weights: Mapping[str, Tensor], family: Family, encoders: Mapping[str, str], folder: Path
+) -> dict[str, str]:
     """SHA-256 per modality over its encoder's float16 weights and its preprocessing file; `fused` over everything."""
-    preprocessing = {} if family.raw else {"image": PROCESSOR, "text": TOKENIZER}
+    preprocessing = {} if family.raw else {name: PREPROCESSING[name] for name in encoders}
     prints = {}
-    for modality, prefix in (*sorted(family.encoders.items()), (FUSED, "")):
+    for modality, prefix in (*sorted(encoders.items()), (FUSED, "")):
         digest = hashlib.sha256()
         for name in sorted(weights):
             if name.startswith(prefix):

@@ -5,7 +5,6 @@ A family derives from `PairFusion`, adds what joins the two, and says in `fuse` 
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -13,10 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
 from inference.models.base import Encoded, Family, FusionOutput, ModalityBatch
+from inference.models.towers import first, image_tokens, make_encoder, text_tokens, width_of
 
 ENCODERS = {"image": "image_encoder.", "text": "text_encoder."}
 
@@ -72,26 +72,6 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Softmax of (B, M) over what `mask` (B, M) marks, exactly zero elsewhere; even where a row marks none."""
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
-
-
-def make_encoder(config: PreTrainedConfig) -> nn.Module:
-    """An untrained encoder; its pooler, which nothing here would use, is left out where the architecture allows."""
-    known = cast(Any, MODEL_MAPPING).get(type(config), None)
-    if hasattr(config, "vision_use_head"):
-        config.vision_use_head = False
-    pooled = known is not None and "add_pooling_layer" in inspect.signature(known.__init__).parameters
-    return cast(nn.Module, AutoModel.from_config(config, **({"add_pooling_layer": False} if pooled else {})))
-
-
-def width_of(config: PreTrainedConfig) -> int:
-    """Numbers in each token, or in each place of the last feature map, that an encoder gives."""
-    sizes = getattr(config, "hidden_sizes", None)
-    return int(sizes[-1] if sizes else cast(Any, config).hidden_size)
-
-
-def _first(mask: Tensor) -> Tensor:
-    """(T,) bool: true at position 0 only."""
-    return torch.arange(mask.shape[1], device=mask.device) == 0
 
 
 class PairFusion(PreTrainedModel, ABC):
@@ -160,40 +140,26 @@ class PairFusion(PreTrainedModel, ABC):
 
     def encode_image(self, image: ModalityBatch) -> Encoded:
         """Encode `pixel_values` (B, 3, H, W)."""
-        hidden = self._image_tokens(image.tensors["pixel_values"], image.present).float()
+        hidden = image_tokens(self.image_encoder, image)
         mask = hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
         encoded = Encoded(self.image_projection(hidden), mask, masked_mean(hidden, mask))
         return self.mask_missing("image", encoded, image.present)
 
-    def _image_tokens(self, pixels: Tensor, present: Tensor) -> Tensor:
-        """(B, T, width); of a convolutional network, the places of its last feature map."""
-        if not hasattr(self.image_encoder.config, "hidden_sizes"):
-            return cast(Tensor, self.image_encoder(pixel_values=pixels).last_hidden_state)
-        if not self.training or not present.any():
-            return cast(Tensor, self.image_encoder(pixel_values=pixels).last_hidden_state).flatten(2).transpose(1, 2)
-        # batch normalisation learns from its batch: blanks in place of missing pictures must not be among them
-        maps = self.image_encoder(pixel_values=pixels[present]).last_hidden_state.flatten(2).transpose(1, 2)
-        return cast(Tensor, maps.new_zeros(len(pixels), *maps.shape[1:]).index_put((present,), maps))
-
     def encode_text(self, text: ModalityBatch) -> Encoded:
         """Encode `input_ids` and `attention_mask` (B, T); padding may be anywhere after the first token."""
-        mask = text.tensors["attention_mask"].bool()
-        # a row without text would mask all its keys, which some attention kernels answer with NaN
-        mask = torch.where(text.present[:, None], mask, _first(mask))
-        output = self.text_encoder(input_ids=text.tensors["input_ids"], attention_mask=mask.long())
-        hidden = output.last_hidden_state.float()
+        hidden, mask = text_tokens(self.text_encoder, text)
         encoded = Encoded(self.text_projection(hidden), mask, masked_mean(hidden, mask))
         return self.mask_missing("text", encoded, text.present)
 
     def mask_missing(self, modality: str, encoded: Encoded, present: Tensor) -> Encoded:
         """Where `present` (B,) is false, leave one learned token at position 0, or nothing, and mask the rest."""
-        first = _first(encoded.mask)
+        place = first(encoded.mask)
         if not self.learned_missing:
-            first = torch.zeros_like(first)
-        instead = self.missing[modality] * first[:, None] if self.learned_missing else torch.zeros_like(encoded.tokens)
+            place = torch.zeros_like(place)
+        instead = self.missing[modality] * place[:, None] if self.learned_missing else torch.zeros_like(encoded.tokens)
         return Encoded(
             torch.where(present[:, None, None], encoded.tokens, instead),
-            torch.where(present[:, None], encoded.mask, first),
+            torch.where(present[:, None], encoded.mask, place),
             torch.where(present[:, None], encoded.pooled, torch.zeros_like(encoded.pooled)),
         )
 

@@ -19,11 +19,15 @@ from inference.models.checkpoint import save_checkpoint, write_manifest
 
 
 class PassThroughConfig(PreTrainedConfig):
-    """`priors` are the probabilities that every request gets, in the order of the labels."""
+    """`priors` are the probabilities that every request gets, in the order of the labels.
+
+    `inputs` are the modalities that requests are expected to have.
+    """
 
     model_type = "pass_through"
 
     priors: list[float] | None = None
+    inputs: tuple[str, ...] | list[str] = ("image", "text")
 
 
 class PassThrough(nn.Module):
@@ -57,6 +61,7 @@ FAMILY = Family(
     build=_build,
     encoders=dict.fromkeys(modalities(), "encoder."),
     raw=True,
+    modalities=lambda config: cast(PassThroughConfig, config).inputs,
 )
 
 

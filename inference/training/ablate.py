@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from inference.modalities.base import modalities
 from inference.training.build import find_family, options_of, pair_families
 from inference.training.config import ConfigError, Modality, TrainConfig
 from inference.training.keep import OutputFolder
@@ -17,14 +19,20 @@ from inference.training.tracking import UNTRACKED, Tracker
 from inference.training.train import Tell, train
 
 TABLE = "ablation.json"
+
+
+def _without(ablation: str, report: dict[str, Any]) -> float | None:
+    found: float | None = report["ablation"].get(ablation, {}).get("share")
+    return found
+
+
 FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "accuracy": lambda report: report["fused"]["accuracy"]["share"],
-    "image missing": lambda report: report["ablation"]["image missing"]["share"],
-    "text missing": lambda report: report["ablation"]["text missing"]["share"],
+    **{f"{name} missing": partial(_without, f"{name} missing") for name in sorted(modalities())},
     "calibration error": lambda report: report["fused"]["ece"]["value"],
     "seconds": lambda report: report["seconds"],
 }
-"""What is told of each run, by the name of its column."""
+"""What is told of each run, by the name of its column; nothing of modalities that a model does not take."""
 ALONE: dict[str, Modality] = {"image_only": "image", "text_only": "text"}
 """What a model that sees one modality reaches: named like families, trained as the family `early`."""
 

@@ -1,7 +1,8 @@
-"""An annotations file: labelled pictures and texts, one JSON object a line, checked before anything is trained on it.
+"""An annotations file: labelled values of modalities, one JSON object a line, checked before anything is trained on it.
 
-Each line is `{"id", "image", "text", "label", "split", "metadata": {"source", "language", "annotators",
-"agreement_score", "date"}}`. `image` is a path, relative to the file's folder; either it or `text` may be left out.
+Each line is `{"id", "image", "text", "audio", "video", "tabular", "label", "split", "metadata": {"source", "language",
+"annotators", "agreement_score", "date"}}`. `image`, `audio` and `video` are paths, relative to the file's folder, of a
+picture or a `.npy` feature sequence; `tabular` is an object. Any of them may be left out, one at least is there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, overload
@@ -19,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inference.modalities import image as images
+from inference.modalities import tabular as tables
 from inference.modalities import text as texts
-from inference.modalities.base import Status
+from inference.modalities.base import Decoded, Status
 from inference.training.data import LabelledExample
+from inference.training.source import Source, checked, decoded, widths
 
 SPLITS = ("train", "validation", "test")
 SHOWN = 20
@@ -61,13 +63,19 @@ class _Line(BaseModel):
     label: Name
     image: Annotated[str, Field(min_length=1)] | None = None
     text: str | None = None
+    audio: Annotated[str, Field(min_length=1)] | None = None
+    video: Annotated[str, Field(min_length=1)] | None = None
+    tabular: dict[str, float | str | bool | None] | None = None
     split: Split | None = None
     metadata: Metadata = Metadata()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the file. `image` is absolute; `digest` is the SHA-256 of its bytes, None without a picture."""
+    """One line of the file. `image` is absolute; `digest` is the SHA-256 of its bytes, None without a picture.
+
+    `sequences` are the files of `audio` and `video`.
+    """
 
     line: int
     id: str
@@ -77,16 +85,46 @@ class Row:
     label: str
     split: Split | None
     metadata: Metadata
+    sequences: Mapping[str, Source] = field(default_factory=dict)
+    tabular: Mapping[str, float | str] | None = None
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Those that it has."""
+        own = {"image": self.image, "text": self.text, "tabular": self.tabular, **self.sequences}
+        return frozenset(name for name, value in own.items() if value is not None)
 
     @property
     def group(self) -> str:
-        """Rows of one picture belong together; so do rows of one text that have no picture."""
-        return self.digest or "text " + hashlib.sha256((self.text or "").encode()).hexdigest()
+        """Rows of one picture belong together; else those of one video, of one audio, or of one text and table."""
+        for name in ("video", "audio"):
+            if self.digest is None and name in self.sequences:
+                return f"{name} {self.sequences[name].digest}"
+        said = (self.text or "").encode() + b"".join(json.dumps(each).encode() for each in self.beside())
+        return self.digest or "text " + hashlib.sha256(said).hexdigest()
+
+    def beside(self) -> list[Any]:
+        """What it holds beside picture and text, as JSON: the digests of sequences and the table; often nothing."""
+        held: list[Any] = [[name, source.digest] for name, source in sorted(self.sequences.items())]
+        return held if self.tabular is None else [*held, sorted(self.tabular.items())]
+
+    def content(self, modality: str) -> object:
+        """What tells one value of a modality from another; None where there is none."""
+        if modality in self.sequences:
+            return self.sequences[modality].digest
+        return {"image": self.digest, "text": self.text, "tabular": self.tabular}.get(modality)
 
     def only(self, modalities: Collection[str]) -> Row:
         """The same row without any other modality."""
         image = (self.image, self.digest) if "image" in modalities else (None, None)
-        return replace(self, image=image[0], digest=image[1], text=self.text if "text" in modalities else None)
+        return replace(
+            self,
+            image=image[0],
+            digest=image[1],
+            text=self.text if "text" in modalities else None,
+            sequences={name: source for name, source in self.sequences.items() if name in modalities},
+            tabular=self.tabular if "tabular" in modalities else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +166,7 @@ def read_annotations(path: Path, labels: Sequence[str] | None = None, shares: Sh
 
 
 def leaked(rows: Iterable[Row]) -> list[str]:
-    """A problem for each picture (or text without a picture) whose rows are in several splits."""
+    """A problem for each picture (or what else groups rows) whose rows are in several splits."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
@@ -137,7 +175,7 @@ def leaked(rows: Iterable[Row]) -> list[str]:
         if len({row.split for row in members}) > 1:
             named = ", ".join(f"{row.id!r} (line {row.line}, {row.split})" for row in members[:SHOWN])
             more = f" and {len(members) - SHOWN} more" if len(members) > SHOWN else ""
-            what = "picture" if members[0].digest else "text"
+            what = "picture" if members[0].digest else members[0].group.split(" ")[0]
             problems.append(
                 f":{members[0].line}: split: one {what} in several splits: {named}{more}; expected one split"
             )
@@ -162,20 +200,25 @@ class AnnotatedExamples(Sequence[LabelledExample]):
     @overload
     def __getitem__(self, index: slice) -> list[LabelledExample]: ...
     def __getitem__(self, index: int | slice) -> LabelledExample | list[LabelledExample]:
-        """One example, or several. Raises OSError or ValueError where a picture has gone since it was checked."""
+        """One example, or several. Raises OSError or ValueError where a file has gone since it was checked."""
         if isinstance(index, slice):
             return [self._example(i) for i in range(*index.indices(len(self.rows)))]
         return self._example(index)
 
     def _example(self, index: int) -> LabelledExample:
         row = self.rows[index]
-        pixels = None
-        if row.image is not None:
-            decoded = images.decode(row.image.read_bytes())
-            if decoded.status is not Status.PRESENT:
-                raise ValueError(f"{row.image}: picture is {decoded.status} ({decoded.reason})")
-            pixels = decoded.value
-        return LabelledExample(row.id, pixels, row.text, int(self.labels[index]))
+        values = {name: self.value(index, name) for name in sorted(row.modalities)}
+        return LabelledExample.of(row.id, values, int(self.labels[index]))
+
+    def value(self, index: int, modality: str) -> Any:
+        """The decoded value of a modality that a row has, None where it has not. Raises as an example does."""
+        row = self.rows[index]
+        if modality == "text":
+            return row.text
+        if modality == "tabular":
+            return row.tabular
+        path = row.image if modality == "image" else row.sequences[modality].path if modality in row.sequences else None
+        return None if path is None else decoded(modality, path)
 
 
 def _parse(path: Path, labels: Sequence[str] | None) -> tuple[list[Row], list[str]]:
@@ -192,7 +235,8 @@ def _parse(path: Path, labels: Sequence[str] | None) -> tuple[list[Row], list[st
         problems += [f":{number}: {problem}" for problem in _unusable(parsed, labels)]
         image = path.parent / parsed.image if parsed.image else None
         fields = (parsed.text, parsed.label, parsed.split, parsed.metadata)
-        rows.append(Row(number, parsed.id, image, None, *fields))
+        sequences = {name: Source(path.parent / file) for name, file in _files(parsed) if file}
+        rows.append(Row(number, parsed.id, image, None, *fields, sequences, _table(parsed).value))
     return rows, problems
 
 
@@ -222,14 +266,26 @@ def _told(error: Mapping[str, Any]) -> str:
 
 
 def _unusable(line: _Line, labels: Sequence[str] | None) -> Iterator[str]:
-    if line.image is None and line.text is None:
-        yield "image, text: both missing; expected one at least"
+    if all(each is None for each in (line.image, line.text, line.audio, line.video, line.tabular)):
+        yield "image, text, audio, video, tabular: all missing; expected one at least"
+    table = _table(line)
+    if line.tabular is not None and table.status is not Status.PRESENT:
+        yield f"tabular: {table.status} ({table.reason}); leave it out where there is none"
     if labels is not None and line.label not in labels:
         yield f"label: {line.label!r} is unknown; allowed: {', '.join(labels)}"
     if line.text is not None:
-        decoded = texts.decode(line.text)
-        if decoded.status is not Status.PRESENT:
-            yield f"text: {decoded.status} ({decoded.reason}); leave it out where there is none"
+        text = texts.decode(line.text)
+        if text.status is not Status.PRESENT:
+            yield f"text: {text.status} ({text.reason}); leave it out where there is none"
+
+
+def _files(line: _Line) -> list[tuple[str, str | None]]:
+    return [("audio", line.audio), ("video", line.video)]
+
+
+def _table(line: _Line) -> Decoded:
+    """As the worker would take it."""
+    return tables.decode("" if line.tabular is None else json.dumps(line.tabular))
 
 
 def _repeated(rows: Sequence[Row]) -> list[str]:
@@ -244,23 +300,26 @@ def _repeated(rows: Sequence[Row]) -> list[str]:
 def _with_digests(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """The rows with digests of their pictures, and what is wrong with those that the worker could not decode."""
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(_picture, rows))
-    done = [replace(row, digest=digest) for row, (digest, _) in zip(rows, found, strict=True)]
-    return done, [f":{row.line}: image: {wrong}" for row, (_, wrong) in zip(rows, found, strict=True) if wrong]
+        found = list(pool.map(_with_digest, rows))
+    done = [row for row, _ in found]
+    told = [(row.line, row.sequences) for row in done]
+    return done, [*(f":{row.line}: {wrong}" for row, problems in found for wrong in problems), *widths(told)]
 
 
-def _picture(row: Row) -> tuple[str | None, str | None]:
-    """The digest of a row's picture, and why it cannot be used."""
-    if row.image is None:
-        return None, None
-    try:
-        data = row.image.read_bytes()
-    except OSError as error:
-        return None, f"{row.image} cannot be read: {error.strerror}"
-    decoded = images.decode(data)
-    if decoded.status is not Status.PRESENT:
-        return None, f"{row.image} is {decoded.status} ({decoded.reason}); allowed: {', '.join(images.FORMATS)}"
-    return hashlib.sha256(data).hexdigest(), None
+def _with_digest(row: Row) -> tuple[Row, list[str]]:
+    """The row with what is known of its files, and why each that cannot be used cannot."""
+    problems, found = [], {}
+    files = {name: source.path for name, source in row.sequences.items()}
+    if row.image is not None:
+        files["image"] = row.image
+    for name, path in sorted(files.items()):
+        read = checked(name, path)
+        if isinstance(read, str):
+            problems.append(f"{name}: {read}")
+        else:
+            found[name] = read
+    picture = found.pop("image", None)
+    return replace(row, digest=None if picture is None else picture.digest, sequences=found), problems
 
 
 def _dealt(group: str, shares: Shares) -> Split:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoModel, PreTrainedConfig
 
 from inference.models.base import Family
-from inference.models.card import PROCESSOR, TOKENIZER, CheckpointError, read_json
+from inference.models.card import CheckpointError
 from inference.models.checkpoint import Checkpoint, load_checkpoint
-from inference.models.preprocess import ImageSettings, Preprocessor
+from inference.models.preprocess import Preprocessor, special_tokens
 from inference.models.registry import families
+from inference.training.annotations import AnnotatedExamples
 from inference.training.config import ConfigError, ModelConfig
 from inference.training.data import LabelledExample, collate
-from inference.training.wordpiece import build_tokenizer
+from inference.training.preparing import CONFIG_OF, encoder_config, make_preprocessor, require_same
 
-CONFIG_OF = {"image": "vision_config", "text": "text_config"}
-"""Where a family's configuration keeps that of each encoder, as in transformers' two-tower models."""
 _TOWER_OF = {"image": "vision_model", "text": "text_model"}
 _COMMON = {field.name for field in fields(PreTrainedConfig)}
 
@@ -39,36 +38,44 @@ class Built:
 
 
 def build(
-    config: ModelConfig, labels: tuple[str, ...], texts: Iterable[str], seed: int, given: Preprocessor | None = None
+    config: ModelConfig,
+    labels: tuple[str, ...],
+    texts: Iterable[str],
+    seed: int,
+    given: Preprocessor | None = None,
+    rows: AnnotatedExamples | None = None,
 ) -> Built:
     """The model on the CPU. `texts` are those of the training rows, for a tokenizer to be made of.
 
-    `given` is the preprocessing that the model must have, because another one answers the same batches.
+    `given` is the preprocessing that the model must have, because another one answers the same batches. `rows` are the
+    training rows: they say what a family of any modalities takes, and scale sequences and tables.
 
-    Raises ConfigError where the configuration does not make a model that takes images and texts.
+    Raises ConfigError where the configuration does not make a model that takes what there is.
     """
     if config.checkpoint is not None:
         built = _loaded(config, labels)
-        _require_same(built.preprocessor, given, "model.checkpoint")
+        require_same(built.preprocessor, given, "model.checkpoint")
         return built
     family = find_family(config)
     torch.manual_seed(seed)
     donor = None if config.encoders is None else _donor(config.encoders, config.family_modules)
     if donor is None:
-        preprocessor = _preprocessor(config, texts, given)
+        preprocessor = make_preprocessor(config, taken(family, rows), texts, rows, given)
         options = _options(config, family, preprocessor)
     else:
         preprocessor, options = donor.preprocessor, _donated(config, family, donor)
-        _require_same(preprocessor, given, "model.encoders")
-    names: dict[str, Any] = {
+        require_same(preprocessor, given, "model.encoders")
+    classes: dict[str, Any] = {
         "id2label": dict(enumerate(labels)),
         "label2id": {name: i for i, name in enumerate(labels)},
     }
     try:
-        model = family.build(family.config(**options, **names))
+        model = family.build(family.config(**options, **classes))
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"model: {family.name} cannot be built of these options: {error}") from error
     for modality, folder in (("image", config.image.encoder), ("text", config.text.encoder)):
+        if modality not in preprocessor.modalities:
+            continue
         encoder = model.get_submodule(family.encoders[modality].rstrip("."))
         if donor is not None:
             encoder.load_state_dict(donor.model.get_submodule(donor.encoders[modality].rstrip(".")).state_dict())
@@ -76,26 +83,6 @@ def build(
             _take_weights(encoder, folder, modality)
     _try_out(model, preprocessor)
     return Built(model, family, preprocessor, labels)
-
-
-def _preprocessor(config: ModelConfig, texts: Iterable[str], given: Preprocessor | None) -> Preprocessor:
-    if given is not None and config.text.tokenizer is None and config.text.encoder is None:
-        return given
-    own = Preprocessor(_image(config), _tokenizer(config, texts), config.text.max_tokens)
-    _require_same(own, given, "model.text")
-    return own
-
-
-def _require_same(own: Preprocessor, given: Preprocessor | None, where: str) -> None:
-    if given is None:
-        return
-    pairs = (
-        ("tokenizer", own.tokenizer.get_vocab(), given.tokenizer.get_vocab()),
-        ("longest text", own.max_tokens, given.max_tokens),
-        ("picture size and scale", own.image, given.image),
-    )
-    if different := [name for name, mine, other in pairs if mine != other]:
-        raise ConfigError(f"{where}: not the teacher's {', '.join(different)}; both must take the same batches")
 
 
 def _donor(folder: Path, modules: tuple[str, ...]) -> Checkpoint:
@@ -111,9 +98,9 @@ def _donor(folder: Path, modules: tuple[str, ...]) -> Checkpoint:
 def _donated(config: ModelConfig, family: Family, donor: Checkpoint) -> dict[str, Any]:
     """The family's options, with the encoders that the donor has."""
     own: Any = donor.model.config
-    _refuse_unknown(config, family)
-    given = {"image_stem": own.image_stem} if "image_stem" in options_of(family) else {}
-    return dict(config.options) | given | {name: getattr(own, name).to_dict() for name in CONFIG_OF.values()}
+    _require_pair(family)
+    options = {"image_stem": own.image_stem} if "image_stem" in options_of(family) else {}
+    return _given(config, family) | options | {name: getattr(own, name).to_dict() for name in CONFIG_OF.values()}
 
 
 def _loaded(config: ModelConfig, labels: tuple[str, ...]) -> Built:
@@ -125,14 +112,13 @@ def _loaded(config: ModelConfig, labels: tuple[str, ...]) -> Built:
         raise ConfigError(f"model.checkpoint: {error}") from error
     if unknown := sorted(set(labels) - set(built.labels)):
         raise ConfigError(f"data: labels {unknown} are not among the checkpoint's {list(built.labels)}")
-    _require_pair(built.family)
     return built
 
 
 def find_family(config: ModelConfig) -> Family:
     """By its full name, or without the `fusion_` that full names begin with.
 
-    Raises ConfigError where there is none, or it takes something else than images and texts.
+    Raises ConfigError where there is none, or it looks into nothing that annotations hold.
     """
     try:
         known = families(config.family_modules)
@@ -140,9 +126,10 @@ def find_family(config: ModelConfig) -> Family:
         raise ConfigError(f"model.family_modules: {error}") from error
     family = known.get(config.family) or known.get(f"fusion_{config.family}")
     if family is None:
-        allowed = ", ".join(pair_families(config.family_modules))
-        raise ConfigError(f"model.family: {config.family!r} is unknown; allowed: {allowed}")
-    _require_pair(family)
+        allowed = sorted(name.removeprefix("fusion_") for name, each in known.items() if not each.raw)
+        raise ConfigError(f"model.family: {config.family!r} is unknown; allowed: {', '.join(allowed)}")
+    if family.raw:
+        raise ConfigError(f"model.family: {family.name} takes what was sent as it came; there is nothing to train")
     return family
 
 
@@ -158,52 +145,73 @@ def _is_pair(family: Family) -> bool:
 
 def _require_pair(family: Family) -> None:
     if not _is_pair(family):
+        raise ConfigError(f"model.encoders: {family.name} is no family of {' and '.join(sorted(CONFIG_OF))}")
+
+
+def taken(family: Family, rows: AnnotatedExamples | None) -> tuple[str, ...]:
+    """The modalities that the model is to take, sorted. Raises ConfigError where the family cannot take the rows'."""
+    if family.modalities is None:
+        return tuple(sorted(family.encoders))
+    there: set[str] = set().union(*(row.modalities for row in rows.rows)) if rows is not None else set()
+    if len(there) < 2 or not there <= set(family.encoders):
         raise ConfigError(
-            f"model.family: {family.name} takes {', '.join(sorted(family.encoders))}"
-            f"{' as they came' if family.raw else ''}; annotations hold {' and '.join(sorted(CONFIG_OF))}"
+            f"data: {family.name} takes two or more of {', '.join(sorted(family.encoders))}; the training rows have "
+            f"{' and '.join(sorted(there)) or 'none'}"
         )
+    return tuple(sorted(there))
 
 
 def options_of(family: Family) -> set[str]:
     """The names that `model.options` may hold."""
-    return {field.name for field in fields(family.config)} - _COMMON - set(CONFIG_OF.values())
+    sections = {*CONFIG_OF.values(), *family.encoders}
+    return {field.name for field in fields(family.config)} - _COMMON - sections
 
 
 def _options(config: ModelConfig, family: Family, preprocessor: Preprocessor) -> dict[str, Any]:
-    _refuse_unknown(config, family)
-    tokenizer = preprocessor.tokenizer
-    text = {"max_position_embeddings": preprocessor.max_tokens, "pad_token_id": tokenizer.token_to_id("[PAD]")}
-    encoders = {
-        "image": _encoder_config("image", config.image.encoder, config.image.config, {}),
-        "text": _encoder_config(
-            "text", config.text.encoder, config.text.config, text | {"vocab_size": tokenizer.get_vocab_size()}
-        ),
-    }
-    rows, known = encoders["text"].get("vocab_size", 0), tokenizer.get_vocab_size()
-    if rows < known:
-        raise ConfigError(f"model.text: the tokenizer has {known} pieces, the encoder's vocab_size is {rows}")
-    taken = {field.name for field in fields(family.config)}
-    return dict(config.options) | {name: encoders[modality] for modality, name in CONFIG_OF.items() if name in taken}
+    given = _given(config, family)
+    known = {field.name for field in fields(family.config)}
+    sections = _sections(config, preprocessor)
+    placed = {CONFIG_OF.get(name, name) if CONFIG_OF.get(name) in known else name: x for name, x in sections.items()}
+    return given | {name: section for name, section in placed.items() if name in known}
 
 
-def _refuse_unknown(config: ModelConfig, family: Family) -> None:
-    own = options_of(family)
-    if unknown := sorted(set(config.options) - own):
+def _given(config: ModelConfig, family: Family) -> dict[str, Any]:
+    """The family's options that the configuration names. Raises ConfigError where the family has no such option."""
+    own, options = options_of(family), config.options
+    if "options" not in config.model_fields_set:  # the default means nothing to some families
+        return {name: value for name, value in options.items() if name in own}
+    if unknown := sorted(set(options) - own):
         raise ConfigError(f"model.options: {', '.join(unknown)}: unknown; allowed: {', '.join(sorted(own))}")
+    return dict(options)
 
 
-def _encoder_config(
-    modality: str, folder: Path | None, given: Mapping[str, Any], implied: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Of a two-tower model, such as CLIP, that of the modality's tower."""
-    if folder is None:
-        return {**implied, **given}
-    try:
-        loaded: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder}: expected a pretrained encoder: {error}") from error
-    tower: dict[str, Any] = loaded.get(CONFIG_OF[modality], loaded)
-    return tower
+def _sections(config: ModelConfig, preprocessor: Preprocessor) -> dict[str, dict[str, Any]]:
+    """What describes the encoder of each modality."""
+    sections: dict[str, dict[str, Any]] = {
+        name: {"features": settings.features, "max_frames": settings.max_frames}
+        for name, settings in preprocessor.sequences.items()
+    }
+    if preprocessor.tabular is not None:
+        sizes = [len(values) for values in preprocessor.tabular.categories.values()]
+        sections["tabular"] = {"numbers": len(preprocessor.tabular.numbers), "categories": sizes}
+    if preprocessor.image is not None:
+        sections["image"] = encoder_config("image", config.image.encoder, config.image.config, {})
+    if "text" in preprocessor.modalities:
+        sections["text"] = _text_section(config, preprocessor.tokenizer)
+    return sections
+
+
+def _text_section(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    known = tokenizer.get_vocab_size()
+    implied = {
+        "max_position_embeddings": config.text.max_tokens,
+        "pad_token_id": tokenizer.token_to_id(special_tokens(tokenizer)["pad_token"]),
+        "vocab_size": known,
+    }
+    section = encoder_config("text", config.text.encoder, config.text.config, implied)
+    if (pieces := section.get("vocab_size", 0)) < known:
+        raise ConfigError(f"model.text: the tokenizer has {known} pieces, the encoder's vocab_size is {pieces}")
+    return section
 
 
 def _take_weights(encoder: nn.Module, folder: Path, modality: str) -> None:
@@ -222,42 +230,20 @@ def _take_weights(encoder: nn.Module, folder: Path, modality: str) -> None:
 
 
 def _try_out(model: nn.Module, preprocessor: Preprocessor) -> None:
-    """Let one picture and the longest text through, so that sizes that do not fit are told before anything is done."""
-    longest = " ".join(["a"] * preprocessor.max_tokens)
-    example = LabelledExample("", np.zeros((8, 8, 3), np.uint8), longest, 0)
-    size = f"{preprocessor.image.width}×{preprocessor.image.height}"
+    """Let the longest of everything through, so that sizes that do not fit are told before anything is done."""
+    longest = {
+        "image": np.zeros((8, 8, 3), np.uint8),
+        "text": " ".join(["a"] * preprocessor.max_tokens),
+        "tabular": {},
+        **{name: np.zeros((each.max_frames, 0), np.float32) for name, each in preprocessor.sequences.items()},
+    }
+    image, told = preprocessor.image, []
+    if image is not None:
+        told.append(f"a picture of {image.width}×{image.height} and")
+    example = LabelledExample.of("", {name: longest[name] for name in preprocessor.modalities}, 0)
     try:
         with torch.inference_mode():
             model.eval()(collate([example], preprocessor, torch.device("cpu")))
     except (ValueError, IndexError, RuntimeError) as error:
-        raise ConfigError(
-            f"model: a picture of {size} and a text of {preprocessor.max_tokens} tokens do not pass its encoders "
-            f"(model.image.size, model.text.max_tokens): {error}"
-        ) from error
-
-
-def _tokenizer(config: ModelConfig, texts: Iterable[str]) -> Tokenizer:
-    folder = config.text.tokenizer or config.text.encoder
-    if folder is None:
-        try:
-            return build_tokenizer(texts, config.text.vocabulary)
-        except ValueError as error:
-            raise ConfigError(f"model.text.vocabulary: {error}") from error
-    try:
-        return Tokenizer.from_file(str(folder / TOKENIZER))
-    except Exception as error:  # the library raises plain Exception
-        raise ConfigError(f"model.text.tokenizer: {folder / TOKENIZER}: expected a tokenizer: {error}") from error
-
-
-def _image(config: ModelConfig) -> ImageSettings:
-    """As the encoder's own preprocessing says, where it comes with one."""
-    image, folder = config.image, config.image.encoder
-    if folder is not None and (folder / PROCESSOR).exists():
-        try:
-            found = ImageSettings.from_processor(read_json(folder / PROCESSOR))
-        except (ValueError, CheckpointError) as error:
-            raise ConfigError(f"model.image.encoder: {folder / PROCESSOR}: {error}") from error
-        return ImageSettings(image.size or found.height, image.size or found.width, found.mean, found.std)
-    said = _encoder_config("image", folder, image.config, {}).get("image_size")
-    size = image.size or (said if isinstance(said, int) else 224)
-    return ImageSettings(size, size, image.mean, image.std)
+        told.append(f"a text of {preprocessor.max_tokens} tokens do not pass its encoders")
+        raise ConfigError(f"model: {' '.join(told)} (model.image.size, model.text.max_tokens): {error}") from error

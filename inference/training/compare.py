@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -16,12 +15,11 @@ from inference.contribution import NONE, partners
 from inference.models.checkpoint import Checkpoint
 from inference.predictor import FUSED
 from inference.training.data import LabelledExample, collate, label_numbers
-from inference.training.evaluate import PATTERNS, predict_logits, summarise
+from inference.training.evaluate import patterns, predict_logits, summarise
 
 # One batch is a pass; enough of them that a median stands still, taken in turns so that a busy machine slows both.
 PASSES, PASS_ROWS = 9, 16
 SEED = 0
-_FIELDS = {"image": "image", "text": "caption"}
 
 Marks = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -50,7 +48,7 @@ def compare(champion: Checkpoint, candidate: Checkpoint, examples: Sequence[Labe
         "class": {
             names[c]: _only(first[FUSED][labels == c], second[FUSED][labels == c]) for c in np.unique(labels).tolist()
         },
-        "pattern": {pattern: _only(first[pattern], second[pattern]) for pattern in PATTERNS},
+        "pattern": {pattern: _only(first[pattern], second[pattern]) for pattern in first if pattern in second},
     }
     return {**told, "paired": paired}
 
@@ -86,10 +84,8 @@ def reliance(checkpoint: Checkpoint, examples: Sequence[LabelledExample], whole:
     if len(chosen) == 0:
         return {}
     lost = {}
-    for name, field in _FIELDS.items():
-        if name not in checkpoint.card.modalities:
-            continue
-        mixed = [replace(examples[i], **{field: getattr(examples[partner[i]], field)}) for i in chosen.tolist()]
+    for name in checkpoint.card.modalities:
+        mixed = [examples[i].with_value(name, examples[partner[i]].values.get(name)) for i in chosen.tolist()]
         after = _softmax(checkpoint, mixed, FUSED)
         rows = np.arange(len(chosen))
         lost[name] = float((whole[chosen, answers[chosen]] - after[rows, answers[chosen]]).mean())
@@ -98,7 +94,7 @@ def reliance(checkpoint: Checkpoint, examples: Sequence[LabelledExample], whole:
 
 def _probabilities(checkpoint: Checkpoint, examples: Sequence[LabelledExample]) -> dict[str, Floats]:
     """(N, C) by presence pattern."""
-    return {pattern: _softmax(checkpoint, examples, pattern) for pattern in PATTERNS}
+    return {pattern: _softmax(checkpoint, examples, pattern) for pattern in patterns(checkpoint.card.modalities)}
 
 
 def _softmax(checkpoint: Checkpoint, examples: Sequence[LabelledExample], pattern: str) -> Floats:

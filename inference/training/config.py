@@ -13,8 +13,7 @@ from pydantic.fields import FieldInfo
 
 from inference.training.fit_settings import Augmentation, Balance, Precision, Sampling
 
-Modality = Literal["image", "text"]
-MODALITIES: tuple[Modality, ...] = ("image", "text")
+Modality = Literal["image", "text", "audio", "video", "tabular"]
 TINY_IMAGE: dict[str, Any] = {
     "model_type": "vit",
     "image_size": 64,
@@ -60,21 +59,18 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Labelled rows."""
 
-    annotations: Somewhere = Field(description="JSON lines: id, image (a path), text, label, split, metadata")
+    annotations: Somewhere = Field(
+        description="JSON lines: id, image, audio, video (paths), text, tabular (an object), label, split, metadata"
+    )
     labels: tuple[str, ...] = Field(default=(), description="the classes in the model's order; empty: sorted by name")
     validation_share: Share = Field(default=0.15, description="share of pictures, where rows name no split")
     test_share: Share = Field(default=0.15, description="share of pictures, where rows name no split")
     split_seed: int = Field(default=0, ge=0, description="of the deal; a picture's rows are never split")
     modalities: tuple[Modality, ...] = Field(
-        default=MODALITIES, min_length=1, description="those that the model sees; for comparison: fewer, no baseline"
+        default=(), description="those that the model sees; empty: all. Fewer than it takes: no baseline"
     )
     sampling: Sampling = Field(default="shuffled", description="balanced: every class equally often in training")
     class_weights: Literal["none", "balanced"] = Field(default="none", description="balanced: rare classes weigh more")
-
-    @property
-    def whole(self) -> bool:
-        """Whether the model sees every modality."""
-        return set(self.modalities) == set(MODALITIES)
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -120,6 +116,12 @@ class TextConfig(_Section):
     config: dict[str, Any] = Field(default=TINY_TEXT, description="of a random encoder, in transformers' words")
 
 
+class SequenceConfig(_Section):
+    """How feature sequences are read: .npy arrays (frames, features)."""
+
+    max_frames: int = Field(default=256, ge=1, le=8192, description="longer sequences are thinned out evenly")
+
+
 class ModelConfig(_Section):
     """What is trained."""
 
@@ -134,6 +136,8 @@ class ModelConfig(_Section):
     )
     image: ImageConfig = ImageConfig()
     text: TextConfig = TextConfig()
+    audio: SequenceConfig = SequenceConfig()
+    video: SequenceConfig = SequenceConfig()
 
     @model_validator(mode="after")
     def _checked(self) -> Self:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -16,14 +16,16 @@ from inference.models.preprocess import Preprocessor
 from inference.training.data import LabelledExample, collate, label_numbers
 from migrations.schema.calibration_error import debiased_ece
 
-PATTERNS: Mapping[str, frozenset[str]] = {
-    "fused": frozenset({"image", "text"}),
-    "image": frozenset({"image"}),
-    "text": frozenset({"text"}),
-}
-"""Presence patterns by name: the modalities that the model gets to see."""
-
 Floats = NDArray[np.float64]
+
+
+def patterns(modalities: Collection[str]) -> dict[str, frozenset[str]]:
+    """Presence patterns by name: the modalities that the model gets to see. All of them, or one alone.
+
+    >>> sorted(patterns(["image", "text"]))
+    ['fused', 'image', 'text']
+    """
+    return {"fused": frozenset(modalities), **{name: frozenset({name}) for name in sorted(modalities)}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +51,13 @@ def predict_logits(
     Raises:
         KeyError: unknown pattern.
     """
-    seen = PATTERNS[pattern]
+    seen = patterns(preprocessor.modalities)[pattern]
     device = next(model.parameters()).device
     model.eval()
     rows = []
     with torch.inference_mode():
         for start in range(0, len(examples), batch_size):
-            chunk = [
-                replace(
-                    e,
-                    image=e.image if "image" in seen else None,
-                    caption=e.caption if "text" in seen else None,
-                )
-                for e in examples[start : start + batch_size]
-            ]
+            chunk = [each.only(seen) for each in examples[start : start + batch_size]]
             rows.append(cast(FusionModel, model)(collate(chunk, preprocessor, device)).logits.cpu())
     return torch.cat(rows)
 
@@ -72,9 +67,9 @@ def evaluate(
     preprocessor: Preprocessor,
     examples: Sequence[LabelledExample],
     temperature: float,
-    patterns: Sequence[str] = ("fused", "image", "text"),
+    seen: Sequence[str] | None = None,
 ) -> dict[str, Evaluation]:
-    """Accuracy, confidence, debiased ECE and per-class recall for each presence pattern.
+    """Accuracy, confidence, debiased ECE and per-class recall for each presence pattern of `seen`, by default all.
 
     Raises:
         ValueError: no examples.
@@ -83,7 +78,7 @@ def evaluate(
         raise ValueError("evaluate: expected at least one example")
     labels = label_numbers(examples)
     results = {}
-    for pattern in patterns:
+    for pattern in patterns(preprocessor.modalities) if seen is None else seen:
         logits = predict_logits(model, preprocessor, examples, pattern)
         results[pattern] = summarise((logits / temperature).softmax(1).double().numpy(), labels)
     return results

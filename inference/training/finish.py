@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from inference.models.card import CARD, FUSED, read_json
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_manifest
 from inference.training.annotations import AnnotatedExamples, Row
 from inference.training.calibrate import fit_temperature
@@ -44,7 +45,7 @@ def finish(
     logits = predict_logits(built.model, built.preprocessor, validation)
     temperature = fit_temperature(logits, targets(validation, torch.device("cpu")))
     save_checkpoint(part, built.model, built.preprocessor, built.labels, temperature, modules)
-    if config.data.whole:
+    if plan.whole:
         checkpoint = seal(part, device, plan.sets, config.training.seed, modules)
     else:  # a baseline is of every modality
         write_manifest(part)
@@ -62,8 +63,9 @@ def seal(folder: Path, device: torch.device, sets: Sets, seed: int, modules: tup
     Raises BaselineError, UnusableModelError.
     """
     labels = sets["train"].names
-    held_out = _complete([*sets["validation"].rows, *sets["test"].rows])
-    fit_on = _complete(sets["train"].rows)
+    names = set(read_json(folder / CARD)["fingerprints"]) - {FUSED}
+    held_out = _complete([*sets["validation"].rows, *sets["test"].rows], names)
+    fit_on = _complete(sets["train"].rows, names)
     if len(fit_on) > MAPS_ROWS:
         fit_on = random.Random(seed).sample(fit_on, MAPS_ROWS)
     return seal_with_baseline(
@@ -71,8 +73,8 @@ def seal(folder: Path, device: torch.device, sets: Sets, seed: int, modules: tup
     )
 
 
-def _complete(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.image is not None and row.text is not None]
+def _complete(rows: Sequence[Row], modalities: Set[str]) -> list[Row]:
+    return [row for row in rows if row.modalities >= modalities]
 
 
 def evaluated_on(sets: Sets) -> str:

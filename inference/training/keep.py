@@ -160,7 +160,7 @@ def _digest(rows: Sequence[Row]) -> str:
     """A SHA-256 over what is trained on, in its order."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps([row.id, row.digest, row.text, row.label, row.split]).encode())
+        digest.update(json.dumps([row.id, row.digest, row.text, row.label, row.split, *row.beside()]).encode())
     return digest.hexdigest()
 
 

@@ -125,6 +125,8 @@ class Objective(nn.Module):
         contrast = self._contrast
         if not contrast.weight:
             return torch.zeros_like(labels, dtype=torch.float32)
+        if not set(PAIR) <= batch.keys():
+            raise FitError(f"contrastive term: needs {' and '.join(PAIR)}; the model takes {', '.join(sorted(batch))}")
         here = batch[PAIR[0]].present & batch[PAIR[1]].present
         return (here if contrast.label is None else here & (labels == contrast.label)).float()
 

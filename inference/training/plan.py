@@ -30,15 +30,22 @@ class Plan:
     settings: FitSettings
     teacher: Checkpoint | None
 
+    @property
+    def whole(self) -> bool:
+        """Whether the model sees every modality that it takes."""
+        return _whole(self.config, self.built)
+
 
 def plan(config: TrainConfig) -> Plan:
     """Read, check and build. Raises AnnotationsError, ConfigError."""
     rows, teacher = read_rows(config), _teacher(config)
     labels = _labels(config, rows, teacher)
-    _require_rows(config, rows, labels)
+    _require_rows(rows, labels)
     learnt_from = [row for row in rows if row.split == "train"]
     texts = [row.text for row in learnt_from if row.text is not None]
-    built = build(config.model, labels, texts, config.training.seed, None if teacher is None else teacher.preprocessor)
+    given, examples = None if teacher is None else teacher.preprocessor, AnnotatedExamples(learnt_from, labels)
+    built = build(config.model, labels, texts, config.training.seed, given, examples)
+    _require_complete(config, rows, built)
     settings = fit_settings(config, built.labels, learnt_from)
     return Plan(config, rows, by_split(rows, built.labels), built, settings, teacher)
 
@@ -53,8 +60,10 @@ def read_rows(config: TrainConfig) -> list[Row]:
     """The rows, each with its split and with the modalities that the model is to see. Raises AnnotationsError."""
     data = config.data
     shares = Shares(data.validation_share, data.test_share, data.split_seed)
-    rows = [row.only(data.modalities) for row in read_annotations(data.annotations, data.labels or None, shares)]
-    return [row for row in rows if row.image is not None or row.text is not None]
+    rows = read_annotations(data.annotations, data.labels or None, shares)
+    if not data.modalities:
+        return rows
+    return [seen for row in rows if (seen := row.only(data.modalities)).modalities]
 
 
 def _teacher(config: TrainConfig) -> Checkpoint | None:
@@ -108,16 +117,23 @@ def fit_settings(config: TrainConfig, labels: tuple[str, ...], rows: Sequence[Ro
     )
 
 
-def _require_rows(config: TrainConfig, rows: Sequence[Row], labels: tuple[str, ...]) -> None:
+def _require_rows(rows: Sequence[Row], labels: tuple[str, ...]) -> None:
     """Refuse before anything is trained what could not be finished."""
     if len(labels) < 2:
         raise ConfigError(f"data: every row has the label {labels[0]!r}; expected two classes at least")
-    held_out = [row for row in rows if row.split != "train"]
     for split, wanted in (("train", 1), ("validation", 1)):
         if sum(row.split == split for row in rows) < wanted:
             raise ConfigError(f"data: no {split} rows; expected one at least")
-    complete = sum(row.image is not None and row.text is not None for row in held_out)
-    if config.data.whole and complete < FEWEST_ROWS:
+
+
+def _whole(config: TrainConfig, built: Built) -> bool:
+    return not config.data.modalities or set(config.data.modalities) >= set(built.preprocessor.modalities)
+
+
+def _require_complete(config: TrainConfig, rows: Sequence[Row], built: Built) -> None:
+    names = built.preprocessor.modalities
+    complete = sum(row.split != "train" and row.modalities >= set(names) for row in rows)
+    if _whole(config, built) and complete < FEWEST_ROWS:
         raise ConfigError(
-            f"data: {complete} validation and test rows with picture and text; the baseline needs {FEWEST_ROWS}"
+            f"data: {complete} validation and test rows with {' and '.join(names)}; the baseline needs {FEWEST_ROWS}"
         )

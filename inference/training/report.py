@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch
 
 from inference.models.base import FusionModel, FusionOutput
 from inference.models.checkpoint import Checkpoint
+from inference.models.columns import SequenceSettings
+from inference.models.preprocess import Preprocessor
 from inference.training import measures
 from inference.training.annotations import AnnotatedExamples
 from inference.training.data import LabelledExample, collate
@@ -30,7 +32,7 @@ def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str |
     """Figures on N ≥ 1 rows that the model was not trained on; shares come with 95% intervals and their counts.
 
     `fused`: quality on the rows as they are. `ablation`: accuracy where a modality is missing, noise or blank.
-    `flips`: how often the answer changes when only the caption, or only the picture, is another row's. `retrieval`:
+    `flips`: how often the answer changes when one modality alone is another row's. `retrieval`:
     how far up a picture's text is found among all texts, and the reverse, over rows of the class `true_pair` (by
     default all); null without a shared space. `by`: accuracy by what the rows' metadata say, the most rows first.
     """
@@ -39,10 +41,10 @@ def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str |
     predicted = logits.argmax(1).numpy()
     probabilities = (logits / checkpoint.temperature).softmax(1).double().numpy()
     ablation, flips = {}, {}
-    for name, change in ABLATIONS.items():
+    for name, change in _ablations(checkpoint.preprocessor).items():
         answers = asked.answers(change)
         ablation[name] = _share(answers == examples.labels, answers)
-    for name, change in _swaps(examples).items():
+    for name, change in _swaps(examples, checkpoint.card.modalities).items():
         answers = asked.answers(change)
         flips[name] = _share(answers != predicted, answers)
     return {
@@ -54,20 +56,40 @@ def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str |
     }
 
 
+def _ablations(preprocessor: Preprocessor) -> dict[str, Change]:
+    """What is asked instead of each row, by what is told of it."""
+    names = preprocessor.modalities
+    changes: dict[str, Change] = {f"{name} missing": partial(_without, name) for name in names}
+    if "image" in names:
+        changes["image is noise"] = _noise
+    for name, scale in preprocessor.sequences.items():
+        changes[f"{name} is noise"] = partial(_noisy_frames, name, scale)
+    if "text" in names:
+        changes["text is blank"] = lambda example, _: example.with_value("text", "") if example.caption else None
+    return changes
+
+
+def _without(modality: str, example: LabelledExample, _: int) -> LabelledExample | None:
+    changed = example.with_value(modality, None)
+    return changed if changed.values else None
+
+
 def _noise(example: LabelledExample, number: int) -> LabelledExample | None:
     if example.image is None:
         return None
     rng = np.random.default_rng([SEED, number])
-    return replace(example, image=rng.integers(0, 256, example.image.shape, dtype=np.uint8))
+    return example.with_value("image", rng.integers(0, 256, example.image.shape, dtype=np.uint8))
 
 
-ABLATIONS: Mapping[str, Change] = {
-    "image missing": lambda example, _: None if example.caption is None else replace(example, image=None),
-    "text missing": lambda example, _: None if example.image is None else replace(example, caption=None),
-    "image is noise": _noise,
-    "text is blank": lambda example, _: None if example.caption is None else replace(example, caption=""),
-}
-"""What is asked instead of each row, by what is told of it."""
+def _noisy_frames(
+    modality: str, scale: SequenceSettings, example: LabelledExample, number: int
+) -> LabelledExample | None:
+    """As many frames, of numbers with the mean and deviation that each feature had in training."""
+    if modality not in example.others:
+        return None
+    shape = example.others[modality].shape
+    drawn = np.random.default_rng([SEED, number]).normal(scale.mean, scale.std, shape)
+    return example.with_value(modality, drawn.astype(np.float32))
 
 
 class _Asked:
@@ -76,6 +98,7 @@ class _Asked:
     def __init__(self, checkpoint: Checkpoint, examples: AnnotatedExamples) -> None:
         self._model = cast(FusionModel, checkpoint.model)
         self._preprocessor = checkpoint.preprocessor
+        self.modalities = checkpoint.card.modalities
         self._device = next(checkpoint.model.parameters()).device
         self.examples = examples
 
@@ -85,6 +108,7 @@ class _Asked:
         vectors = {
             name: np.concatenate([each.embeddings[name].float().cpu().numpy() for each in outputs]).astype(np.float64)
             for name in PAIR
+            if name in self.modalities
         }
         return torch.cat([each.logits.cpu() for each in outputs]), vectors
 
@@ -123,29 +147,28 @@ def _share(hits: np.ndarray[Any, np.dtype[np.bool_]], answers: Numbers) -> dict[
     return Share(int(hits[meant].sum()), int(meant.sum())).told()
 
 
-def _swaps(examples: AnnotatedExamples) -> dict[str, Change]:
-    """Give each row the text, or the picture, of the next one in a random ring; none where it is the same one."""
+def _swaps(examples: AnnotatedExamples, modalities: Sequence[str]) -> dict[str, Change]:
+    """Give each row one modality of the next one in a random ring; nothing where it is the same one."""
     ring = np.random.default_rng(SEED).permutation(len(examples))
     follows = np.empty_like(ring)
     follows[ring] = np.roll(ring, -1)
 
-    def text(example: LabelledExample, number: int) -> LabelledExample | None:
-        other = examples.rows[follows[number]].text
-        same = example.caption is None or other is None or other == example.caption
-        return None if same else replace(example, caption=other)
+    def swapped(modality: str, example: LabelledExample, number: int) -> LabelledExample | None:
+        other = int(follows[number])
+        own, others = (examples.rows[row].content(modality) for row in (number, other))
+        if own is None or others is None or own == others:
+            return None
+        return example.with_value(modality, examples.value(other, modality))
 
-    def image(example: LabelledExample, number: int) -> LabelledExample | None:
-        own, other = examples.rows[number], examples.rows[follows[number]]
-        same = own.digest is None or other.digest is None or other.digest == own.digest
-        return None if same else replace(example, image=examples[int(follows[number])].image)
-
-    return {"another row's text": text, "another row's image": image}
+    return {f"another row's {name}": partial(swapped, name) for name in modalities}
 
 
 def _retrieval(
     embeddings: Mapping[str, Floats], examples: AnnotatedExamples, true_pair: str | None
 ) -> dict[str, Any] | None:
     left, right = PAIR
+    if not embeddings.keys() >= set(PAIR):
+        return None
     here = np.array([row.digest is not None and row.text is not None for row in examples.rows])
     pairs = here & np.array([true_pair in (None, row.label) for row in examples.rows])
     if not pairs.any():

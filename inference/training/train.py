@@ -97,13 +97,14 @@ def _watch(planned: Plan, folder: OutputFolder, team: Team, told: Callable[[Look
 def _fit(planned: Plan, watch: Watch, team: Team, tell: Tell, should_stop: Callable[[], bool]) -> FitResult:
     if team.leads:
         tell.phase("training")
+    config: Any = planned.built.model.config
     built, teacher, how = planned.built, planned.teacher, planned.config.distill
     fitted = fit(
         built.model.to(team.device),
         built.preprocessor,
         planned.sets["train"],
         planned.settings,
-        encoders=built.family.encoders,
+        encoders=built.family.encoders_of(config),
         team=team,
         teacher=None if teacher is None else Teacher(teacher.model.to(team.device), how.temperature, how.weight),
         before=watch.before,

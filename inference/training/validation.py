@@ -20,6 +20,7 @@ from inference.projection import Projector
 from inference.training.data import LabelledExample
 
 BATCH = 64
+_TOLD_APART = ("image", "text", "video", "audio", "tabular")
 
 
 class UnusableModelError(InferenceError):
@@ -78,8 +79,15 @@ def make_baseline(
         quality_names={name: known[name].quality_names for name in checkpoint.card.modalities},
         encoder_fingerprints=checkpoint.fingerprints,
         fit_on=maps.embeddings,
+        pair=pair_of(checkpoint.card.modalities),
         seed=seed,
     )
+
+
+def pair_of(names: Sequence[str]) -> tuple[str, str]:
+    """The two modalities whose pairing is watched: image and text where they are there."""
+    known = [name for name in _TOLD_APART if name in names]
+    return (known[0], known[1]) if len(known) > 1 else _TOLD_APART[:2]
 
 
 def baseline_of_examples(
@@ -111,7 +119,7 @@ def _predict(
     labels: list[int] = []
     for start in range(0, len(examples), BATCH):
         batch = examples[start : start + BATCH]
-        predictions += predictor.predict([{"image": each.image, "text": each.caption} for each in batch])
+        predictions += predictor.predict([each.values for each in batch])
         labels += [each.label for each in batch]
         progress(len(batch))
     if broken := sum(prediction.error is not None for prediction in predictions):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from inference.answers import AnswerWriter, Outgoing
 from inference.errors import Refusal
 from inference.feedback import Label, parse
 from inference.hashing import Hasher
+from inference.modalities.base import modalities
 from inference.record import Header, Record
 from inference.request import Request, RequestParser
 from tests.support.local import LocalPath
@@ -62,6 +65,42 @@ def test_a_messagepack_request_is_read_as_documented() -> None:
     assert request.modalities["image"].data == b"\x00\x01\xff"
     assert request.modalities["text"].data == "a cat"
     assert request.expected is None
+
+
+def test_sequences_and_tables_are_read_as_documented() -> None:
+    # a .npy file written out by hand after its format's description: two frames of two float16 features
+    text = b"{'descr': '<f2', 'fortran_order': False, 'shape': (2, 2), }".ljust(117) + b"\n"
+    npy = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + b"\x00\x3c\x00\xc0\x00\x00\x00\x38"
+    parser = RequestParser({name: modality.wire for name, modality in modalities().items()})
+    body = (
+        b'{"schema_version": 1, "request_id": "req-1", "produced_at": "2026-03-01T11:59:59Z", "modalities": {'
+        b'"audio": {"data": "' + base64.b64encode(npy) + b'"}, "video": null, '
+        b'"tabular": {"data": {"weight": 2, "colour": "red", "worn": true, "age": null}}}}'
+    )
+    request = parser.parse(record(body))
+    assert isinstance(request, Request)
+    decoded = {name: modalities()[name].decode(given.data) for name, given in request.modalities.items()}
+    assert decoded["audio"].value.tolist() == [[1.0, -2.0], [0.0, 0.5]]
+    assert decoded["tabular"].value == {"colour": "red", "weight": 2.0, "worn": "true"}
+    other_order = body.replace(b'"weight": 2, "colour": "red"', b'"colour": "red",  "weight": 2')
+    same = parser.parse(record(other_order))
+    assert isinstance(same, Request)
+    assert same.modalities["tabular"].data == request.modalities["tabular"].data, "one digest whatever the order"
+    packed = msgspec.msgpack.encode(json.loads(body) | {"modalities": {"audio": {"data": npy}}})
+    again = parser.parse(record(packed, ("content-type", b"application/msgpack")))
+    assert isinstance(again, Request)
+    assert again.modalities["audio"].data == npy
+
+
+@pytest.mark.parametrize("data", ["age: 3", [1], 3, {"age": b"3"}, {3: 3}])
+def test_a_table_that_is_no_object_is_refused(data: object) -> None:
+    message = {"schema_version": 1, "request_id": "r", "produced_at": "2026-03-01T11:59:59Z"}
+    body = msgspec.msgpack.encode(message | {"modalities": {"tabular": {"data": data}}})
+    packed = record(body, ("content-type", b"application/msgpack"))
+    refusal = RequestParser({"image": bytes, "text": str, "tabular": dict}).parse(packed)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "field_invalid"
+    assert refusal.detail.startswith("modalities.tabular.data must be an object of numbers and strings")
 
 
 def test_an_answer_has_the_documented_fields() -> None:

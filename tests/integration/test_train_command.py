@@ -297,7 +297,7 @@ def test_a_picture_in_two_splits_ends_the_run_before_it_begins(tmp_path: Path, c
 def test_what_could_not_be_finished_is_not_begun(tmp_path: Path, capsys: Told) -> None:
     write_annotations(tmp_path, 60)
     assert cli_train.run(write_config(tmp_path), force=False) == cli_train.REFUSED
-    assert "validation and test rows with picture and text; the baseline needs 128" in capsys.readouterr().err
+    assert "validation and test rows with image and text; the baseline needs 128" in capsys.readouterr().err
     assert not (tmp_path / "trained").exists()
 
 

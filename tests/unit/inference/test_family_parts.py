@@ -8,15 +8,22 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel
 
 from demo.tokenizer import build_tokenizer
+from inference.direct import DirectPredictor
+from inference.models.checkpoint import load_checkpoint, save_checkpoint, write_manifest
 from inference.models.clip import ClipFusion
 from inference.models.late import LateFusion
 from inference.models.mixture import MixtureFusion
 from inference.models.mvae import MvaeFusion
 from inference.models.pair import masked_mean, masked_softmax
 from inference.models.registry import families
+from inference.predictor import Predictor
 from inference.training.build import build
 from inference.training.config import ImageConfig, ModelConfig, TextConfig
 from inference.training.fit_settings import Contrast, FitSettings
@@ -200,6 +207,8 @@ TEXT_ENCODERS: dict[str, dict[str, Any]] = {
     "modernbert": {"vocab_size": 400, "pad_token_id": 0, **SIZE},
     "clip_text_model": {"vocab_size": 400, **SIZE},
     "clip": TOWERS,
+    "siglip_text_model": {"vocab_size": 400, **SIZE},
+    "siglip": TOWERS,
 }
 
 
@@ -228,3 +237,50 @@ def test_a_pretrained_encoder_is_taken_from_a_local_folder(modality: str, archit
     assert all(torch.equal(value, tower[name]) for name, value in taken.items())
     output = model.eval()(random_batch())
     assert torch.isfinite(output.logits).all()
+
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+MARKERS = {"clip": ("<|startoftext|>", "<|endoftext|>"), "siglip": ("</s>",)}
+
+
+def foreign_tokenizer(architecture: str) -> Tokenizer:
+    """Letters, and no marker to pad with but the end of the text; SigLIP's marks no beginning."""
+    letters = [*ALPHABET, *(f"{letter}</w>" for letter in ALPHABET)]
+    markers = MARKERS[architecture]
+    numbers = {piece: number for number, piece in enumerate([*letters, *markers])}
+    tokenizer = Tokenizer(BPE(numbers, [], unk_token=markers[-1], end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.add_special_tokens(list(markers))
+    tokenizer.post_processor = TemplateProcessing(
+        single=" ".join([*markers[:-1], "$A", markers[-1]]), special_tokens=[(name, numbers[name]) for name in markers]
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("architecture", ["clip", "siglip"])
+def test_a_text_tower_works_with_its_own_tokenizer(architecture: str, tmp_path: Path) -> None:
+    tokenizer = foreign_tokenizer(architecture)
+    folder = tmp_path / "towers"
+    torch.manual_seed(5)
+    cast(Any, AutoModel.from_config(AutoConfig.for_model(architecture, **TOWERS))).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    image = ImageConfig(size=32, config={"model_type": "vit", **VISION, **SIZE})
+    text = TextConfig(max_tokens=8, encoder=folder)
+    config = ModelConfig(family="cross_attention", options={"fusion_size": 32}, image=image, text=text)
+    built = build(config, LABELS, [], 0)
+    save_checkpoint(tmp_path / "saved", built.model, built.preprocessor, LABELS, 1.0)
+    write_manifest(tmp_path / "saved")
+    checkpoint = load_checkpoint(tmp_path / "saved", torch.device("cpu"))
+    texts = ["a", "red dogs and cats", "two cats"]
+    (short, long, _) = prepared = checkpoint.card.prepare_all("text", texts)
+    ids = tokenizer.encode("a").ids
+    assert short.inputs["input_ids"].tolist() == ids
+    assert checkpoint.preprocessor.tokenizer.get_vocab_size() == tokenizer.get_vocab_size(), "no marker is added"
+    assert len(long.inputs["input_ids"]) == 8
+    assert short.quality.tolist() == [1.0, 0.0, 1.0, 0.0], "one piece beside the markers"
+    predictor = DirectPredictor(checkpoint.card, Predictor(checkpoint, torch.device("cpu")).run)
+    alone = [predictor.predict([{"text": each}])[0].probabilities for each in texts]
+    together = [each.probabilities for each in predictor.predict([{"text": each} for each in texts])]
+    for one, other in zip(alone, together, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    assert len(prepared) == 3

@@ -102,7 +102,7 @@ def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path: Path) -> None:
     ("model", "told"),
     [
         ({"family": "crossed"}, r"model\.family: 'crossed' is unknown; allowed: .*cross_attention"),
-        ({"family": "pass_through"}, r"takes .* as they came; annotations hold image and text"),
+        ({"family": "pass_through"}, r"takes what was sent as it came; there is nothing to train"),
         ({"options": {"fusion_heds": 2}}, r"model\.options: fusion_heds: unknown; allowed: .*fusion_heads"),
         ({"options": {"image_stem": "wooden"}}, r"cannot be built of these options: image_stem is 'wooden'"),
         ({"family_modules": ["no.such"]}, r"model\.family_modules: the family module 'no\.such' cannot be imported"),
@@ -125,6 +125,7 @@ def test_the_same_seed_builds_the_same_model(tmp_path: Path) -> None:
     assert all(states[0][name].equal(states[1][name]) for name in states[0])
     assert not all(states[0][name].equal(states[2][name]) for name in states[0])
     assert one.labels == LABELS
+    assert one.preprocessor.image is not None
     assert one.preprocessor.image.height == 64
     assert one.preprocessor.tokenizer.token_to_id("circle") is not None
 

@@ -49,11 +49,18 @@ class TinyModel(nn.Module):
 class TinyPreprocessing:
     """Pictures become 4×4 of their mean; texts one token a character."""
 
-    tokenizer = type("Tokenizer", (), {"token_to_id": staticmethod(lambda _: 1)})()
+    tokenizer = type(
+        "Tokenizer",
+        (),
+        {"token_to_id": staticmethod(lambda _: 1), "num_special_tokens_to_add": staticmethod(lambda **_: 2)},
+    )()
     image = ImageSettings(4, 4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     def picture(self, pixels: NDArray[np.uint8], /) -> dict[str, NDArray[Any]]:
         return {"pixels": np.full((4, 4, 3), round(float(pixels.mean())), np.uint8)}
+
+    def unfit(self, _modality: str, _value: Any) -> None:
+        return None
 
     def captions(self, texts: Sequence[str], /) -> list[dict[str, NDArray[Any]]]:
         ids = [np.full(max(1, len(text)), 2, np.int64) for text in texts]
