@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 ARGS ?=
-# Tests wait for servers half of their time.
+# Tests wait for servers half of their time. In the order of folders those that take longest come first.
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
@@ -40,7 +40,7 @@ demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.j
 	@$(BIN)/fusionwatch-demo play $(ARGS)
 
 test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker; PROCESSES=4 sets how many at once
-	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not browser and not servers" $(ARGS)
+	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "not browser and not servers" $(ARGS)
 
 test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one installed)
 	@$(BIN)/pytest -m browser $(ARGS)
@@ -49,7 +49,7 @@ test-servers: $(VENV)/.dev ## Prometheus rules and Alertmanager routes by their 
 	@$(BIN)/pytest -m servers $(ARGS)
 
 test-kafka: $(VENV)/.dev ## Kafka-facing tests on Apache Kafka (Java 17+, Maven), or on KAFKA_BOOTSTRAP_SERVERS
-	@$(BIN)/pytest -n logical --dist loadfile -m "kafka and not browser and not servers" --broker=apache $(ARGS)
+	@$(BIN)/pytest -n logical --dist loadfile --no-loadscope-reorder -m "kafka and not browser and not servers" --broker=apache $(ARGS)
 
 kafka: $(VENV)/.dev ## An Apache Kafka in the foreground until Ctrl-C; ARGS="--port 9092 --secure"
 	@$(BIN)/python -m tests.support.run_kafka $(ARGS)

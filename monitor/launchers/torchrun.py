@@ -1,7 +1,7 @@
 """A team of trainers by `torchrun`: several processes of this machine, or of several, that work on one job as one.
 
 Each machine is reached by a command of the team's own, such as `ssh {host}`; without hosts it is this one alone. All
-see the same stores and checkpoints. Options of `torchrun`: https://docs.pytorch.org/docs/stable/elastic/run.html
+see the same stores and checkpoints. Its options are those of "torchrun (Elastic Launch)" in the manual of PyTorch.
 """
 
 from __future__ import annotations
