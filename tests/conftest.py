@@ -14,6 +14,8 @@ from demo import servers
 from tests.support.apache_kafka import apache_kafka
 from tests.support.brokers import RestartableBroker, restartable
 
+# Before anything imports torch: several processes share the cores, and sums do not hang on how many those are.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 _numbers = itertools.count()
 
 
