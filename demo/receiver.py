@@ -13,6 +13,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from monitor.channels.webhook import signature
+
 MAX_BODY_BYTES = 1 << 20
 
 
@@ -60,8 +62,8 @@ def _handler(receiver: Receiver, secret: bytes) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(min(int(self.headers.get("Content-Length", 0)), MAX_BODY_BYTES))
-            timestamp = self.headers.get("X-Fusionwatch-Timestamp", "")
-            expected = "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, "sha256").hexdigest()
+            timestamp, key = (self.headers.get(name, "") for name in ("X-Fusionwatch-Timestamp", "Idempotency-Key"))
+            expected = signature(secret, timestamp, key, body)
             if not hmac.compare_digest(expected, self.headers.get("X-Fusionwatch-Signature", "")):
                 receiver.refused += 1
                 self._reply(HTTPStatus.UNAUTHORIZED)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import sys
 import time
 from pathlib import Path
@@ -14,18 +12,28 @@ import pytest
 from demo import receiver
 from demo.processes import ProcessError, Program
 from demo.servers import free_port
+from monitor.channels import webhook
+from monitor.channels.base import Delivery, Outcome
 
 
-def test_the_receiver_believes_signed_messages_only() -> None:
-    body = json.dumps({"alertname": "PairingDrift", "state": "firing", "modality": "fused"}).encode()
-    signature = "sha256=" + hmac.new(b"secret", b"123." + body, "sha256").hexdigest()
-    with receiver.listen("secret") as listening:
-        good = {"X-Fusionwatch-Timestamp": "123", "X-Fusionwatch-Signature": signature}
-        assert httpx.post(listening.url, content=body, headers=good).status_code == 204
-        for wrong in ({}, {**good, "X-Fusionwatch-Timestamp": "124"}, {**good, "X-Fusionwatch-Signature": "sha256=00"}):
-            assert httpx.post(listening.url, content=body, headers=wrong).status_code == 401
-        assert listening.refused == 3
-        assert [one.body["alertname"] for one in listening.notifications] == ["PairingDrift"]
+def test_the_receiver_believes_the_monitor_s_messages_only() -> None:
+    message = {"alertname": "PairingDrift", "state": "firing", "modality": "fused"}
+    secret = "a secret of sixteen"
+    with receiver.listen(secret) as listening:
+
+        def told(secret: str) -> Delivery:
+            options = {"url": listening.url, "secret": secret}
+            channel = webhook.CHANNEL.build(webhook.WebhookOptions.model_validate(options))
+            try:
+                return channel.send(message, "key")
+            finally:
+                channel.close()
+
+        assert told(secret).outcome is Outcome.SENT
+        assert told("another of sixteen").outcome is Outcome.RETRY
+        assert httpx.post(listening.url, content=b"{}").status_code == 401
+        assert listening.refused == 2
+        assert [one.body for one in listening.notifications] == [message]
 
 
 def program(tmp_path: Path, code: str, port: int | None = None) -> Program:
