@@ -93,7 +93,8 @@ class BatchStage:
             return
         arm = self._canary()
         places = () if arm is None else _places(arm, opened)
-        own = opened if not places else [message for at, message in enumerate(opened) if at not in set(places)]
+        theirs = set(places)
+        own = [message for at, message in enumerate(opened) if at not in theirs] if theirs else opened
         rows = [message.inputs for message in own if isinstance(message, Ready) and message.known is None]
         trace = self._trace(opened)
         ticket = self._engine.submit(self._serving, rows) if rows else None
