@@ -3,7 +3,7 @@
 `X-Fusionwatch-Signature: sha256=<hex>` is the HMAC-SHA-256 of `<timestamp>.<key>.<body>` with the shared secret, where
 the timestamp is that of `X-Fusionwatch-Timestamp` (seconds since 1970, anew on each try) and the key that of
 `Idempotency-Key`, the same on every try of one message: a receiver refuses what does not match or is more than five
-minutes old or ahead, and takes a key once. README.md has the code.
+minutes old or ahead, and takes a key once. docs/alerts.md has the code.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from inference.observations import FIELDS, PART_FIELDS, Observation, parse
 from inference.outcome import ModalityOutcome
 from inference.record import Header, Record
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/requests.md"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JSON_OBSERVATION = b"""{
   "schema_version": 1, "request_id": "req-1", "produced_at": "2026-03-01T11:59:59.5Z", "model_version": "2026-02",
@@ -61,7 +61,7 @@ def test_a_json_observation_is_read_as_documented() -> None:
 
 
 def test_the_example_that_people_copy_is_an_observation() -> None:
-    section = README.read_text().split("## Observe a model served elsewhere")[1]
+    section = PAGE.read_text().split("## Observe a model served elsewhere")[1]
     example = section.split("```json\n")[1].split("```")[0]
     found = parse(record(example.encode()), 2_000_000)
     assert isinstance(found, Observation), found

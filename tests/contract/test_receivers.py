@@ -1,4 +1,4 @@
-"""What README.md says of receivers and routes: its example is accepted, its check of a webhook's messages holds."""
+"""What docs/alerts.md says of receivers and routes: its example is accepted, its check of a webhook's messages holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monitor.domain.clock import SystemClock
 from monitor.settings import MonitorSettings
 from tests.support.http_stub import answering
 
-SECTION = (Path(__file__).parents[2] / "README.md").read_text().split("### Receivers and routes")[1].split("\n## ")[0]
+SECTION = (Path(__file__).parents[2] / "docs/alerts.md").read_text().split("## Receivers and routes")[1].split("\n## ")[0]
 SECRET = b"0123456789abcdef"
 
 
