@@ -25,6 +25,10 @@ _log = logging.getLogger(__name__)
 ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
 # Partitions are given up once what was read of them is written, but no later than this: others wait for them.
 HANDOVER_SECONDS = 8.0
+# After this long without a heartbeat a member counts as dead.
+SESSION_SECONDS = 10.0
+# What a group may take to share out its partitions: it waits for the dead, and for what the living hand over.
+REBALANCE_SECONDS = SESSION_SECONDS + HANDOVER_SECONDS
 # How long a broker may hold a fetch. Kafka's answers as soon as there is a message; the embedded one does not.
 FETCH_WAIT_MS = 500
 # A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
@@ -94,7 +98,7 @@ class GroupConsumer:
             "auto_offset_reset": "none",  # a client that goes elsewhere by itself loses messages without a word
             "allow_auto_create_topics": False,
             "max_poll_interval_ms": int(poll_seconds * 1000),
-            "session_timeout_ms": 10_000,
+            "session_timeout_ms": int(SESSION_SECONDS * 1000),
             "heartbeat_interval_ms": 2_000,
             "fetch_max_wait_ms": fetch_wait_ms,
             "metadata_max_age_ms": METADATA_MS,
@@ -292,11 +296,12 @@ class GroupConsumer:
         return read, lag
 
     def left_out(self, seconds: float) -> bool:
-        """Whether this member has waited so long for its part of the group's partitions although the broker answers.
+        """Whether this member still waits for its part of the group's partitions although the broker answers.
 
-        Raises KafkaError where the broker does not.
+        `seconds` is what it is given beyond `REBALANCE_SECONDS`. Raises KafkaError where the broker does not answer.
         """
-        if self._waits_since is None or time.monotonic() - self._waits_since < seconds:
+        given = seconds + REBALANCE_SECONDS
+        if self._waits_since is None or time.monotonic() - self._waits_since < given:
             return False
         self._consumer.end_offsets([TopicPartition(self.topic, 0)])
         return True

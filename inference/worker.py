@@ -173,7 +173,7 @@ class Worker:
         for partition in stalled:
             self._observer.stalled(partition)
         if left_out:
-            _log.warning("the group has given this member no part for %.0f s", self._stall_seconds)
+            _log.warning("the group gives this member no part: its consumer is rebuilt")
         if stalled or left_out:
             self._consumer.rebuild()
             self._stalls.reset()

@@ -62,25 +62,63 @@ def test_a_broker_that_is_away_is_waited_for(
 class Deaf(KafkaConsumer):  # type: ignore[misc]  # the library ships no types
     """A client that, once made deaf, stays in its group and gets no record any more, without an error."""
 
-    made: list[Deaf] = []  # noqa: RUF012
+    opened: list[Deaf] = []  # noqa: RUF012
     deaf = False
 
     def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
-        self.made.append(self)
+        self.opened.append(self)
 
     def poll(self, *arguments: Any, **options: Any) -> Any:
         if self.deaf:
             self.pause(*self.assignment())
         return super().poll(*arguments, **options)
 
+    def close(self, *arguments: Any, **options: Any) -> None:
+        if self in self.opened:
+            self.opened.remove(self)
+        super().close(*arguments, **options)
+
 
 @pytest.fixture
 def clients() -> Iterator[list[Deaf]]:
-    """The clients of workers that are started in this process."""
+    """The open clients of workers that are started in this process."""
     with mock.patch("inference.consumer.KafkaConsumer", Deaf):
-        yield Deaf.made
-    Deaf.made.clear()
+        yield Deaf.opened
+    Deaf.opened.clear()
+
+
+class LeftOut(KafkaConsumer):  # type: ignore[misc]  # the library ships no types
+    """A client whose first one of each topic never gets to join its group."""
+
+    seen: set[str] = set()  # noqa: RUF012
+    joins = True
+
+    def subscribe(self, topics: list[str], **options: Any) -> None:
+        self.joins = set(topics) <= self.seen
+        self.seen.update(topics)
+        super().subscribe(topics, **options)
+
+    def poll(self, timeout_ms: int = 0, **options: Any) -> Any:
+        if self.joins:
+            return super().poll(timeout_ms=timeout_ms, **options)
+        time.sleep(timeout_ms / 1000)
+        return {}
+
+
+def test_a_member_that_its_group_leaves_out_joins_anew(
+    models: Models, new_subject: NewSubject, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker, engine = new_subject("out", STALL_SECONDS="5")
+    sent = names("sent", 20)
+    with (
+        mock.patch("inference.consumer.KafkaConsumer", LeftOut),
+        mock.patch("inference.consumer.REBALANCE_SECONDS", 2.0),
+        in_process(worker),
+    ):
+        send_all(worker, sent)
+        assert_exactly_once(engine, worker, sent)
+    assert "the group gives this member no part: its consumer is rebuilt" in caplog.text
 
 
 def test_a_consumer_that_gets_nothing_more_is_told_and_built_anew(
@@ -91,9 +129,9 @@ def test_a_consumer_that_gets_nothing_more_is_told_and_built_anew(
     with in_process(worker):
         send_all(worker, before)
         wait_for_log(engine, len(before))
-        for client in clients:
+        for client in list(clients):
             client.deaf = True
-        wait_until(lambda: all(client.paused() for client in clients), SECONDS, "they are not deaf yet")
+        wait_until(lambda: all(client.paused() for client in list(clients)), SECONDS, "they are not deaf yet")
         send_all(worker, after)
         assert_exactly_once(engine, worker, before + after)
         topic = worker.topics["requests"]
