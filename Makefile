@@ -87,7 +87,7 @@ checkpoint: $(VENV)/.demo ## Train the demo checkpoint again (fixed seed, a few 
 lock: $(UV) ## Lock the dependencies again, with hashes
 	@compile() { out=$$1; shift; $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements/$$out.txt $$@; }; \
-	compile dev --extra inference --extra training --extra monitor --extra demo --extra dev && \
+	compile dev --extra inference --extra training --extra monitor --extra ray --extra demo --extra dev && \
 	compile inference --extra inference --extra training --constraint requirements/dev.txt && \
 	compile monitor --extra monitor --constraint requirements/dev.txt && \
 	compile demo --extra inference --extra training --extra monitor --extra demo --constraint requirements/dev.txt
