@@ -28,6 +28,7 @@ from inference.observe import Observer
 from inference.offsets import Move
 from inference.outcome import DeadLetter
 from inference.publisher import Publisher
+from inference.pulse import Pulse
 from inference.record import Partition, Record
 from inference.recorder import insert_dead_letters
 from inference.retry import Stop
@@ -168,6 +169,7 @@ class FeedbackLoop:
         dead_letter_topic: str,
         observer: Observer,
         stop: Stop,
+        pulse: Pulse,
         worker_id: str = "",
         tolerance: ClockTolerance = ClockTolerance(),
     ) -> None:
@@ -187,6 +189,7 @@ class FeedbackLoop:
             handle=self._handle,
             observer=observer,
             stop=stop,
+            pulse=pulse,
             batch=BATCH,
             pace_seconds=PACE_SECONDS,
         )

@@ -21,6 +21,7 @@ from inference.errors import StaleWriteError
 from inference.gaps import Gap
 from inference.observe import Observer
 from inference.offsets import Move
+from inference.pulse import Pulse
 from inference.record import Partition, Record
 from inference.retry import Stop, until_done
 
@@ -44,6 +45,7 @@ class Intake:
         handle: Handle,
         observer: Observer,
         stop: Stop,
+        pulse: Pulse,
         batch: int,
         pace_seconds: float = 0.0,
         forget: Callable[[Partition], None] = lambda _: None,
@@ -60,6 +62,7 @@ class Intake:
         self._handle = handle
         self._observer = observer
         self._stop = stop
+        self._pulse = pulse
         self._batch = batch
         self._pace_seconds = pace_seconds
         self._forget = forget
@@ -85,11 +88,16 @@ class Intake:
             name=name,
             on=(SQLAlchemyError, KafkaError),
             stop=self._stop,
-            between=self._consumer.keep_alive,
+            between=self._keep_alive,
             failed=self._observer.failed,
         )
 
+    def _keep_alive(self) -> None:
+        self._pulse.beat()
+        self._consumer.keep_alive()
+
     def _step(self) -> None:
+        self._pulse.beat()
         begun = time.monotonic()
         try:
             if self._consumer.unsynced:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from inference.errors import StoppingError
+from inference.pulse import Pulse
 from inference.retry import Stop
 
 _log = logging.getLogger(__name__)
@@ -15,10 +16,22 @@ _log = logging.getLogger(__name__)
 class Loops:
     """Runs loops that all end when `stop` is requested. `failure` says which one broke, None while none did."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Stop, liveness_seconds: float) -> None:
+        """A loop that has a pulse and does not come round for `liveness_seconds` is a `problem`."""
         self._stop = stop
+        self._liveness_seconds = liveness_seconds
         self._threads: list[threading.Thread] = []
+        self._pulses: dict[str, Pulse] = {}
         self.failure: str | None = None
+
+    def pulse(self, name: str) -> Pulse:
+        """What the loop of that name beats."""
+        return self._pulses.setdefault(name, Pulse(name, self._liveness_seconds))
+
+    @property
+    def problem(self) -> str | None:
+        """Why this process should be started again: a loop broke or hangs. None where all is well."""
+        return self.failure or next((found for pulse in self._pulses.values() if (found := pulse.problem)), None)
 
     def start(self, name: str, run: Callable[[], None]) -> None:
         """Run a loop in a thread of its own."""
@@ -36,6 +49,7 @@ class Loops:
             _log.exception("%s ended by an error", name)
             self.failure = f"{name} ended by an error"
         finally:
+            self.pulse(name).end()
             self._stop.request()
 
     def join(self, seconds: float) -> None:

@@ -20,6 +20,7 @@ from inference.observed_versions import ObservedVersions
 from inference.offsets import Move
 from inference.outcome import DeadLetter
 from inference.publisher import Publisher
+from inference.pulse import Pulse
 from inference.record import Partition, Record
 from inference.recorder import Recorder
 from inference.retry import Stop
@@ -46,6 +47,7 @@ class ObservationLoop:
         observer: Observer,
         metrics: ObservationMetrics,
         stop: Stop,
+        pulse: Pulse,
         max_bytes: int,
         batch: int,
         pace_seconds: float,
@@ -67,6 +69,7 @@ class ObservationLoop:
             handle=self._handle,
             observer=observer,
             stop=stop,
+            pulse=pulse,
             batch=batch,
             pace_seconds=pace_seconds,
             forget=recorder.forget,

@@ -53,6 +53,9 @@ class ObserveSettings(DatabaseSettings, KafkaSettings, KeySettings):
     create_topics: bool = Field(default=False, description="make missing topics at start")
     topic_partitions: int = Field(default=4, ge=1, le=10_000, description="partitions of topics made at start")
     max_poll_seconds: float = Field(default=300, ge=10, le=3600, description="a slower member loses its partitions")
+    liveness_seconds: float = Field(
+        default=180, ge=1, le=3600, description="a loop that does not come round for so long fails /healthz"
+    )
     max_message_bytes: int = Field(default=2_000_000, ge=1000, le=100_000_000, description="larger ones are refused")
 
     write_interval_ms: float = Field(default=250, ge=0, le=60_000, description="rows wait so long for a transaction")

@@ -29,6 +29,7 @@ from inference.telemetry import Metrics
 from migrations.connect import connect, require_revision, unreachable
 
 _log = logging.getLogger(__name__)
+OBSERVATIONS, LABELS = "observations", "labels"  # the loops that poll
 
 
 class ObserveProgram:
@@ -43,7 +44,7 @@ class ObserveProgram:
         self._tolerance = ClockTolerance(
             timedelta(seconds=settings.clock_future_seconds), timedelta(seconds=settings.clock_past_seconds)
         )
-        self._loops = Loops(self.stop)
+        self._loops = Loops(self.stop, settings.liveness_seconds)
         self._observations: ObservationLoop | None = None
         self.port: int | None = None
 
@@ -63,7 +64,7 @@ class ObserveProgram:
                     settings.observer_host,
                     settings.observer_port,
                     self._metrics.registry,
-                    alive=lambda: self._loops.failure,
+                    alive=lambda: self._loops.problem,
                     ready=lambda: self._unready(engine),
                 )
             )
@@ -73,8 +74,8 @@ class ObserveProgram:
             stack.callback(publisher.close)
             observations = self._observations = self._observation_loop(engine, publisher)
             if settings.read_labels:
-                self._loops.start("labels", self._feedback_loop(engine, publisher).run)
-            self._loops.run("observations", observations.run)
+                self._loops.start(LABELS, self._feedback_loop(engine, publisher).run)
+            self._loops.run(OBSERVATIONS, observations.run)
             self._loops.join(settings.drain_seconds + 5)
         return self._loops.failure is None
 
@@ -125,6 +126,7 @@ class ObserveProgram:
             observer=self._observer,
             metrics=ObservationMetrics(self._metrics),
             stop=self.stop,
+            pulse=self._loops.pulse(OBSERVATIONS),
             max_bytes=settings.max_message_bytes,
             batch=settings.write_rows,
             pace_seconds=settings.write_interval_ms / 1000,
@@ -143,13 +145,14 @@ class ObserveProgram:
             dead_letter_topic=settings.topic_dead_letters,
             observer=self._observer,
             stop=self.stop,
+            pulse=self._loops.pulse(LABELS),
             worker_id=settings.observer_id,
             tolerance=self._tolerance,
         )
 
     def _unready(self, engine: Engine) -> str | None:
-        if self._loops.failure is not None or self.stop.requested:
-            return self._loops.failure or "stopping"
+        if self._loops.problem is not None or self.stop.requested:
+            return self._loops.problem or "stopping"
         if self._observations is None or not self._observations.assigned:
             return "no partitions assigned yet"
         return unreachable(engine)

@@ -17,6 +17,7 @@ from inference.modalities.base import modalities
 from inference.observe import Observer
 from inference.pipeline import Opened, Opener
 from inference.publisher import Publisher
+from inference.pulse import Pulse
 from inference.recorder import Recorder
 from inference.request import RequestParser
 from inference.retry import Stop
@@ -49,6 +50,7 @@ def build(
     observer: Observer,
     tracer: Tracer,
     stop: Stop,
+    pulse: Pulse,
 ) -> Worker:
     """The request path of one worker. Raises KafkaError where the broker cannot be reached."""
     inflight = InFlight(settings.max_inflight_requests, settings.max_inflight_bytes)
@@ -120,6 +122,7 @@ def build(
         stop=stop,
         channels={"batch": opened, "answer": batches, "write": answered},
         stall_seconds=settings.stall_seconds,
+        pulse=pulse,
     )
 
 

@@ -108,6 +108,9 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     stall_seconds: float = Field(
         default=60, ge=5, le=3600, description="a position that stands still under lag so long"
     )
+    liveness_seconds: float = Field(
+        default=180, ge=1, le=3600, description="a loop that does not come round for so long fails /healthz"
+    )
     write_interval_ms: float = Field(default=250, ge=0, le=60_000, description="rows wait so long for a transaction")
     write_rows: int = Field(default=1000, ge=1, le=100_000, description="most rows in one transaction")
     slot_seconds: int = Field(default=60, ge=1, le=3600, description="width of a summary slot")

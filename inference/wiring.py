@@ -33,6 +33,7 @@ from inference.worker import Worker
 from migrations.connect import connect, require_revision, unreachable
 
 _log = logging.getLogger(__name__)
+REQUESTS, LABELS = "requests", "labels"  # the loops that poll
 
 
 class WorkerProgram:
@@ -51,7 +52,7 @@ class WorkerProgram:
         self._metrics.registry.register(GpuCollector())
         self._observer = Observer(self._metrics)
         self._hasher = Hasher(settings.hmac_key_id, settings.key())
-        self._loops = Loops(self.stop)
+        self._loops = Loops(self.stop, settings.liveness_seconds)
         self._worker: Worker | None = None
         self.port: int | None = None
 
@@ -74,7 +75,7 @@ class WorkerProgram:
                     settings.worker_host,
                     settings.worker_port,
                     self._metrics.registry,
-                    alive=lambda: self._loops.failure,
+                    alive=lambda: self._loops.problem,
                     ready=lambda: self._unready(engine),
                 )
             )
@@ -88,12 +89,12 @@ class WorkerProgram:
             publisher = Publisher(settings.kafka(), f"{settings.worker_id}-answers", settings.answer_compression)
             stack.callback(publisher.close)
             worker = self._requests(engine, publisher, holder, versions, shadow, summaries, tracer)
-            self._loops.start("labels", self._labels(engine, publisher).run)
+            self._loops.start(LABELS, self._labels(engine, publisher).run)
             self._loops.start("champion", self._watcher(engine, holder, versions, summaries).run)
             self._loops.start("rollout", self._rollouts(engine, holder, versions, shadow, summaries).run)
             self._loops.start("shadow", shadow.run)
             self._worker = worker
-            self._loops.run("requests", worker.run)
+            self._loops.run(REQUESTS, worker.run)
             self._loops.join(settings.drain_seconds + 5)
         return self._loops.failure is None
 
@@ -175,6 +176,7 @@ class WorkerProgram:
             observer=self._observer,
             tracer=tracer,
             stop=self.stop,
+            pulse=self._loops.pulse(REQUESTS),
         )
 
     def _labels(self, engine: Engine, publisher: Publisher) -> FeedbackLoop:
@@ -192,6 +194,7 @@ class WorkerProgram:
             dead_letter_topic=settings.topic_dead_letters,
             observer=self._observer,
             stop=self.stop,
+            pulse=self._loops.pulse(LABELS),
         )
 
     def _rollouts(
@@ -249,8 +252,8 @@ class WorkerProgram:
         )
 
     def _unready(self, engine: Engine) -> str | None:
-        if self._loops.failure is not None or self.stop.requested:
-            return self._loops.failure or "stopping"
+        if self._loops.problem is not None or self.stop.requested:
+            return self._loops.problem or "stopping"
         if self._worker is None or not self._worker.assigned:
             return "no partitions assigned yet"
         return unreachable(engine)

@@ -26,6 +26,7 @@ from inference.gaps import Gap
 from inference.inflight import InFlight
 from inference.observe import Observer
 from inference.offsets import Move
+from inference.pulse import Pulse
 from inference.record import Partition
 from inference.retry import Stop, until_done
 from inference.serving import Serving
@@ -66,6 +67,7 @@ class Worker:
         stop: Stop,
         channels: Mapping[str, Channel[Any]],
         stall_seconds: float,
+        pulse: Pulse,
     ) -> None:
         """`serving` tells the model to use from now on; `channels` maps each stage to the channel it takes from.
 
@@ -82,6 +84,7 @@ class Worker:
         self._observer = observer
         self._tracer = tracer
         self._stop = stop
+        self._pulse = pulse
         self._channels = channels
         self._failure: BaseException | None = None
         self._looked = self._guarded_at = time.monotonic()
@@ -106,7 +109,7 @@ class Worker:
                     self._step()
             self._opening.end()
             while any(thread.is_alive() for thread in self._threads) and not self._stop.overdue:
-                self._consumer.keep_alive()
+                self._keep_alive()
                 self._tell_committed()
                 self._threads[-1].join(timeout=0.1)
         finally:
@@ -140,7 +143,12 @@ class Worker:
         for channel in self._channels.values():
             channel.abandon()
 
+    def _keep_alive(self) -> None:
+        self._pulse.beat()
+        self._consumer.keep_alive()
+
     def _step(self) -> None:
+        self._pulse.beat()
         if self._write.stale:
             self._write.stale = False
             self._consumer.resync()
@@ -148,7 +156,7 @@ class Worker:
             self._sync()
         self._tell_committed()
         if self._inflight.room == 0 and not self._inflight.wait_for_room(BLOCKED_SECONDS):
-            self._consumer.keep_alive()
+            self._keep_alive()
         else:
             self._poll()
         if time.monotonic() > self._looked + LOOK_SECONDS:
@@ -219,6 +227,6 @@ class Worker:
             name=name,
             on=(error, KafkaError),
             stop=self._stop,
-            between=self._consumer.keep_alive,
+            between=self._keep_alive,
             failed=self._observer.failed,
         )

@@ -17,7 +17,9 @@ from monitor.domain.clock import SystemClock
 from monitor.settings import MonitorSettings
 from tests.support.http_stub import answering
 
-SECTION = (Path(__file__).parents[2] / "docs/alerts.md").read_text().split("## Receivers and routes")[1].split("\n## ")[0]
+SECTION = (
+    (Path(__file__).parents[2] / "docs/alerts.md").read_text().split("## Receivers and routes")[1].split("\n## ")[0]
+)
 SECRET = b"0123456789abcdef"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.support.exactly_once import (
     traffic,
     wait_for_log,
 )
-from tests.support.worker import WorkerProcess, in_process, wait_until
+from tests.support.worker import WorkerProcess, answers_ok, in_process, wait_until
 
 # Longer than a session, and on Apache Kafka, which comes back with another process, as long as an outage may well be.
 OUTAGE_SECONDS = {"embedded": 12, "apache": 60}
@@ -104,6 +105,34 @@ class LeftOut(KafkaConsumer):  # type: ignore[misc]  # the library ships no type
             return super().poll(timeout_ms=timeout_ms, **options)
         time.sleep(timeout_ms / 1000)
         return {}
+
+
+class Hanging(KafkaConsumer):  # type: ignore[misc]  # the library ships no types
+    """A client whose calls do not return while `released` is clear."""
+
+    released = threading.Event()
+
+    def poll(self, *arguments: Any, **options: Any) -> Any:
+        assert self.released.wait(2 * SECONDS)
+        return super().poll(*arguments, **options)
+
+
+def test_a_loop_that_hangs_fails_the_liveness_probe_until_it_comes_round(
+    models: Models, new_subject: NewSubject
+) -> None:
+    worker, engine = new_subject("hanging", LIVENESS_SECONDS="2")
+    sent = names("sent", 20)
+    Hanging.released.set()
+    with mock.patch("inference.consumer.KafkaConsumer", Hanging), in_process(worker):
+        healthz = f"http://127.0.0.1:{worker.port}/healthz"
+        Hanging.released.clear()
+        try:
+            wait_until(lambda: not answers_ok(healthz), SECONDS, "the probe does not see it")
+        finally:
+            Hanging.released.set()
+        send_all(worker, sent)
+        assert_exactly_once(engine, worker, sent)
+        wait_until(lambda: answers_ok(healthz), SECONDS, "the probe still fails")
 
 
 def test_a_member_that_its_group_leaves_out_joins_anew(

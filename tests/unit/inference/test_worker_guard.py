@@ -50,9 +50,9 @@ class Observer:
 
 def guarded(consumer: Consumer, observer: Observer, inflight: InFlight) -> Worker:
     other = dict.fromkeys(("read_offsets", "record_gaps", "serving", "opening", "batches", "answers", "write"), Mock())
-    rest: dict[str, Any] = {**other, "tracer": Mock(), "stop": Mock(), "channels": {}, "stall_seconds": SECONDS}
+    rest: dict[str, Any] = {**other, "tracer": Mock(), "stop": Mock(), "pulse": Mock(), "channels": {}}
     parts: dict[str, Any] = {"consumer": consumer, "observer": observer, "inflight": inflight}
-    return Worker(**parts, **rest)
+    return Worker(**parts, **rest, stall_seconds=SECONDS)
 
 
 def look(worker: Worker, times: int = 2) -> None:
