@@ -18,6 +18,7 @@ LOST = "messages_lost"
 RESET = "log_reset"
 BASELINE = "baseline"
 RETRAIN_JOB = "retrain_job"
+ROLLOUT = "rollout"
 LABELS_WANTED = "label_queue"
 # The sequential monitor's findings: what has changed little by little, by how loud it is.
 GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
@@ -270,6 +271,14 @@ RULES: tuple[Rule, ...] = (
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="retrain-failed",
         headline="A retrain job has failed",
+    ),
+    Rule(
+        alertname="RolloutRolledBack",
+        detector=ROLLOUT,
+        severity="ticket",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="rollout-rolled-back",
+        headline="A challenger was taken away",
     ),
     Rule(
         alertname="LabelsWanted",

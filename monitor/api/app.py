@@ -10,7 +10,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from sqlalchemy import Engine
 
 from monitor.alerts.message import Links
-from monitor.api import health, jobs, problems, retraining, routes, silences
+from monitor.api import health, jobs, problems, retraining, rollouts, routes, silences
 from monitor.api import receivers as receiver_routes
 from monitor.api.context import Context, Targets
 from monitor.domain.clock import Clock, SystemClock
@@ -90,6 +90,7 @@ def create_app(
     app.include_router(jobs.router)
     app.include_router(receiver_routes.router)
     app.include_router(retraining.router)
+    app.include_router(rollouts.router)
     app.include_router(health.router)
     page.install(app)
     health.install_metrics(app, version)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from migrations.schema.prediction_log import labels, prediction_log
 from migrations.schema.rollouts import rollout_checks, rollout_reports, rollouts, shadow_log
-from monitor.domain.rollout import Answered, Outcome, Place, Reason, Shadowed
+from monitor.domain.rollout import ROLLED_BACK, Answered, Outcome, Place, Reason, Shadowed
 
 MOST_SHADOWED = 100_000  # requests of one shadow that are looked at, the first ones
 
@@ -136,6 +136,15 @@ def checks(connection: Connection, rollout_id: int) -> Sequence[Row[Any]]:
     """A rollout's checks, oldest first."""
     query = select(rollout_checks).where(rollout_checks.c.rollout_id == rollout_id)
     return connection.execute(query.order_by(rollout_checks.c.check_id)).all()
+
+
+def ended_by_check(connection: Connection, rollout: Rollout) -> bool:
+    """Whether it was a failed check that took the challenger away, and not a person or another champion."""
+    table = rollout_checks.c
+    query = select(table.check_id).where(
+        table.rollout_id == rollout.rollout_id, table.outcome == "failed", table.checked_at == rollout.ended_at
+    )
+    return rollout.outcome == ROLLED_BACK and connection.scalar(query) is not None
 
 
 def complaints(connection: Connection, rollout_id: int, since: datetime) -> list[str]:

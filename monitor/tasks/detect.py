@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Engine
 from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
 from monitor.alerts.routes import Route
-from monitor.alerts.rules import ALL, BASELINE, RETRAIN_JOB, SILENCE
+from monitor.alerts.rules import ALL, BASELINE, RETRAIN_JOB, ROLLOUT, SILENCE
 from monitor.domain.clock import Clock
 from monitor.domain.finding import Finding
 from monitor.domain.schedule import due_ends
 from monitor.domain.window import Window
 from monitor.errors import NoChampionError
-from monitor.storage import alerts, baselines, findings, gaps, jobs, models, summaries
+from monitor.storage import alerts, baselines, findings, gaps, jobs, models, rollouts, summaries
 from monitor.storage.models import ModelVersion
 from monitor.storage.notifications import Entry
 from monitor.tasks import watches
@@ -125,7 +125,7 @@ class Detect:
         return self._alerting.apply(connection, judged, at, self._clock.now())
 
     def _watch(self, now: datetime) -> None:
-        """By wall clock: a silent stream, lost messages, a log that was reset, a failed job, and what time changes."""
+        """By wall clock: a silent stream, lost messages, a log that was reset, what came of jobs and challengers."""
         with self._engine.begin() as connection:
             champion = models.champion(connection, self._model)
             findings.lock(connection, self._model)
@@ -133,6 +133,7 @@ class Detect:
                 *self._silence(connection, now, champion),
                 *self._gaps(connection, now, champion),
                 *self._job(connection, now, champion),
+                *self._rollout(connection, now, champion),
             ]
             last = findings.last(connection, self._model, BASELINE, ALL)
             judged = now if last is None else last[0]
@@ -162,6 +163,13 @@ class Detect:
     def _job(self, connection: Connection, now: datetime, champion: ModelVersion) -> list[Finding]:
         last = findings.last(connection, self._model, RETRAIN_JOB, ALL)
         finding = watches.retrain_job(jobs.newest_result(connection, self._model), last, now, champion.version)
+        return [] if finding is None else [finding]
+
+    def _rollout(self, connection: Connection, now: datetime, champion: ModelVersion) -> list[Finding]:
+        newest = next(iter(rollouts.newest(connection, self._model, 1)), None)
+        failed = newest is not None and rollouts.ended_by_check(connection, newest)
+        last = findings.last(connection, self._model, ROLLOUT, ALL)
+        finding = watches.rollout(newest, failed, last, now, champion.version)
         return [] if finding is None else [finding]
 
     def _show(self, found: Sequence[Finding]) -> None:

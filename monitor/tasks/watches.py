@@ -11,12 +11,13 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.alerts.rules import ALL, LOST, RESET, RETRAIN_JOB, SILENCE
+from monitor.alerts.rules import ALL, LOST, RESET, RETRAIN_JOB, ROLLOUT, SILENCE
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.gap import OffsetGap, losses, resets
 from monitor.domain.job import JobState
 from monitor.domain.window import Window
 from monitor.storage.jobs import Job
+from monitor.storage.rollouts import Rollout
 
 Last = tuple[datetime, Verdict] | None
 # The watch of each kind of gap.
@@ -118,6 +119,31 @@ def retrain_job(job: Job | None, last: Last, now: datetime, model_version: str) 
         threshold=0,
         n_current=job.attempts,
         details={"job_id": job.job_id, "attempts": job.attempts, "trainer": job.claimed_by},
+    )
+
+
+def rollout(newest: Rollout | None, failed: bool, last: Last, now: datetime, model_version: str) -> Finding | None:
+    """A breach when checks took the newest challenger away, told once; clear once another is under way or promoted.
+
+    `failed` says that it was a check that ended it: what a person stopped, or another champion overtook, is no breach.
+    """
+    if newest is None or set_back(last, now) or now <= newest.started_at:
+        return None
+    if failed and last is not None and newest.ended_at is not None and newest.ended_at <= last[0]:
+        return None
+    if not failed and (last is None or last[1] is Verdict.OK):
+        return None
+    place = f"{newest.place.stage} at {newest.place.percent}%"
+    words = f"was taken away in {place}: {newest.reason}" if failed else f"is {newest.outcome or 'under way'}, {place}"
+    return plain(
+        ROLLOUT,
+        Window(newest.started_at, now),
+        Verdict.DRIFT if failed else Verdict.OK,
+        model_version,
+        f"Rollout {newest.rollout_id} of {newest.version} {words}.",
+        value=float(failed),
+        threshold=0,
+        details={"rollout_id": newest.rollout_id, "job_id": newest.job_id, "version": newest.version},
     )
 
 

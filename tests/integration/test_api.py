@@ -20,7 +20,7 @@ from migrations.schema.monitoring import alerts, findings
 from migrations.schema.prediction_log import dead_letters, labels, prediction_log
 from migrations.schema.summaries import summaries
 from monitor import wiring
-from monitor.api import jobs, receivers, retraining, routes, silences
+from monitor.api import jobs, receivers, retraining, rollouts, routes, silences
 from monitor.api.app import create_app
 from monitor.settings import MonitorSettings
 from monitor.telemetry import Metrics
@@ -39,6 +39,8 @@ ENDPOINTS = (
     "decisions",
     "labels/queue",
     "chains",
+    "champion",
+    "rollouts",
     "history",
     "calibration",
     "dead-letters",
@@ -368,7 +370,7 @@ def test_the_page_shows_the_seed_and_loads_nothing_from_elsewhere(client: TestCl
 
 def test_openapi_describes_every_endpoint_with_an_example_that_fits(client: TestClient) -> None:
     described = get(client, "/v1/openapi.json")["paths"]
-    routers = (routes, silences, jobs, receivers, retraining)
+    routers = (routes, silences, jobs, receivers, retraining, rollouts)
     served = [route for each in routers for route in each.router.routes]
     shown = [route for route in served if isinstance(route, APIRoute)]
     assert {route.path for route in shown} == {path for path in described if path.startswith("/v1/")}

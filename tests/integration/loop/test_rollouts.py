@@ -14,6 +14,8 @@ from migrations.schema.rollouts import rollout_reports, shadow_log
 from monitor import wiring
 from monitor.storage import models
 from monitor.storage.rollouts import Rollout, newest
+from monitor.storage.views import rollouts as views
+from monitor.storage.views.models import Page
 from monitor.tasks.rollouts import Rollouts
 from monitor.telemetry import Metrics
 from tests.support.commands import monitor_says
@@ -123,6 +125,12 @@ def test_a_good_candidate_goes_from_the_gate_through_shadow_and_canary_to_champi
     assert at(stage) == ("shadow", 10), "30 requests cannot tell"
     shadowed(stage, rollout(stage).rollout_id, 900, differ=40, better=True)
     checking.run()
+    with stage.engine.connect() as connection:
+        shown = views.champion_state(connection, "fusion").challenger
+        assert views.rollouts_page(connection, "fusion", limit=1) == Page(items=[shown])
+    assert shown is not None
+    assert [(each.stage, each.outcome) for each in shown.checks] == [("shadow", "passed"), ("shadow", "inconclusive")]
+    assert (shown.version, shown.champion, shown.job_id, shown.stage, shown.percent) == ("v2", "v1", 1, "canary", 10)
     for percent in (10, 50, 100):
         assert at(stage) == ("canary", percent)
         for _ in range(2):
@@ -148,6 +156,12 @@ def test_a_good_candidate_goes_from_the_gate_through_shadow_and_canary_to_champi
     assert "canary 100%: passed" in told
     assert "promoted: every check was passed" in told
     assert "v1 is champion again" in monitor_says("champion", "rollback", "--reason", "after all")
+    with stage.engine.connect() as connection:
+        state = views.champion_state(connection, "fusion")
+    assert state.champion is not None
+    assert (state.champion.version, state.rolls_back_to, state.challenger) == ("v1", None, None)
+    moves = [(each.action, each.version, each.former, each.reason) for each in state.moves]
+    assert moves == [("rolled_back", "v1", "v2", "after all"), ("promoted", "v2", "v1", "canary at 100% passed")]
 
 
 def test_a_subtly_worse_candidate_is_stopped_in_shadow(stage: Stage, database: str) -> None:
@@ -179,6 +193,25 @@ def test_five_failed_checks_in_a_row_roll_a_canary_back_by_itself(stage: Stage, 
     assert (champion(stage), rollout(stage).outcome) == ("v1", "rolled_back")
     assert (stage.scalar("SELECT state FROM jobs"), audited(stage)) == ("rejected", ["rollout_started", "rejected"])
     assert stage.scalar("SELECT count(*) FROM rollout_checks WHERE outcome = 'failed'") == 5
+    detect = wiring.detect(settings(database), stage.engine, Metrics(), stage.clock)
+    for _ in range(2):
+        stage.clock.advance(1)
+        detect.run()
+        (told,) = stage.notifications()
+        assert (told.event, told.payload["alertname"], told.payload["severity"]) == (
+            "firing",
+            "RolloutRolledBack",
+            "ticket",
+        )
+        assert "Rollout 1 of v2 was taken away in canary at 10%: errors: 50.00%" in told.payload["summary"]
+    checking.start("v2", actor="kim", reason="repaired")
+    stage.clock.advance(1)
+    detect.run()
+    assert [each.event for each in stage.notifications()] == ["firing", "resolved"]
+    stage.clock.advance(1)
+    checking.stop(actor="kim", reason="seen enough")
+    detect.run()
+    assert len(stage.notifications()) == 2, "what a person stops is no ticket"
 
 
 def test_a_challenger_that_workers_cannot_run_is_taken_away_without_an_answer_of_it(
