@@ -29,7 +29,7 @@ class LeaseLostError(InferenceError):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A job that `trainer` holds."""
+    """A job that `trainer` holds with `processes` since `claimed_at`; earlier attempts computed for `spent` seconds."""
 
     job_id: int
     model: str
@@ -37,10 +37,18 @@ class ClaimedJob:
     attempt: int
     deadline: datetime
     trainer: str
+    claimed_at: datetime | None = None
+    spent: float = 0.0
+    processes: int = 1
+
+    def computed(self, now: datetime) -> float:
+        """Seconds of computing until now: what budgets count, whatever becomes of the attempt."""
+        lasted = 0.0 if self.claimed_at is None else (now - self.claimed_at).total_seconds()
+        return self.spent + max(0.0, lasted) * self.processes
 
 
 def claim(
-    connection: Connection, model: str, trainer: str, now: datetime, job_id: int | None = None
+    connection: Connection, model: str, trainer: str, now: datetime, job_id: int | None = None, processes: int = 1
 ) -> ClaimedJob | None:
     """Take the model's oldest waiting job, or the one named; None where there is none that waits.
 
@@ -64,14 +72,24 @@ def claim(
             error=None,
         )
     )
-    return ClaimedJob(row.job_id, row.model, row.spec, row.attempts + 1, row.deadline, trainer)
+    return ClaimedJob(
+        row.job_id,
+        row.model,
+        row.spec,
+        row.attempts + 1,
+        row.deadline,
+        trainer,
+        claimed_at=now,
+        spent=row.compute_seconds,
+        processes=processes,
+    )
 
 
 def heartbeat(connection: Connection, job: ClaimedJob, now: datetime, progress: Mapping[str, Any]) -> None:
-    """Prolong the lease and store the progress. Raises LeaseLostError where the job is no longer this trainer's."""
+    """Prolong the lease, store the progress, count the time. Raises LeaseLostError where it is another's job."""
     if now >= job.deadline:
         raise LeaseLostError(f"job {job.job_id} passed its deadline {job.deadline.isoformat()}")
-    _write(connection, job, lease_until=now + LEASE, progress=dict(progress))
+    _write(connection, job, lease_until=now + LEASE, progress=dict(progress), compute_seconds=job.computed(now))
 
 
 def hold(connection: Connection, job: ClaimedJob) -> None:
@@ -87,7 +105,7 @@ def hand_in(connection: Connection, job: ClaimedJob, result: Mapping[str, Any]) 
 
 def let_go(connection: Connection, job: ClaimedJob, error: str, now: datetime) -> None:
     """The attempt failed: end the lease and say why. The monitor queues the job again or fails it for good."""
-    _write(connection, job, error=error, lease_until=now)
+    _write(connection, job, error=error, lease_until=now, compute_seconds=job.computed(now))
 
 
 def _held(job: ClaimedJob) -> tuple[ColumnElement[bool], ...]:

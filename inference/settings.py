@@ -198,6 +198,9 @@ class TrainerSettings(ModelSettings):
     fit_learning_rate: float = Field(default=_FIT.learning_rate, gt=0, le=1, description="of AdamW, at its peak")
     fit_seed: int = Field(default=0, ge=0, description="seed of batches and dropout")
     fit_save_every: int = Field(default=50, ge=1, description="steps between saves, from which a later attempt goes on")
+    state_retention_seconds: float = Field(
+        default=7 * 86400, ge=0, description="how long saved states stay after their job failed or was cancelled"
+    )
 
     trainer_poll_seconds: float = Field(default=5, gt=0, le=3600, description="how often to look for a job")
     trainer_heartbeat_seconds: float = Field(default=15, gt=0, le=30, description="the lease lapses after 60")

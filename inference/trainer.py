@@ -97,8 +97,13 @@ class Trainer:
         poll_seconds: float,
         heartbeat_seconds: float = jobs.HEARTBEAT_SECONDS,
         clock: Clock = utc_now,
+        processes: int = 1,
+        idle: Callable[[], None] | None = None,
     ) -> None:
-        """`name` tells this trainer apart from every other one, an earlier run of itself included."""
+        """`name` tells this trainer apart from every other one, an earlier run of itself included.
+
+        `processes` is how many train together: their time counts each. `idle` is called where no job waits.
+        """
         self._engine = engine
         self._work = work
         self._model = model
@@ -106,6 +111,8 @@ class Trainer:
         self._poll_seconds = poll_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._clock = clock
+        self._processes = processes
+        self._idle = idle
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; the job in hand is let go, for another trainer to take."""
@@ -116,12 +123,21 @@ class Trainer:
                 _log.warning("the database is out of reach; trying again in %.0f s", self._poll_seconds)
                 worked = False
             if not worked:
+                self.while_idle()
                 stop.wait(self._poll_seconds)
+
+    def while_idle(self) -> None:
+        """What is done between jobs."""
+        if self._idle is not None:
+            try:
+                self._idle()
+            except (OperationalError, OSError):
+                _log.warning("what is done between jobs failed; tried again in %.0f s", self._poll_seconds)
 
     def run_once(self, stop: threading.Event, job_id: int | None = None) -> bool:
         """Claim a job, the oldest or the one named, and work on it; False where none waits."""
         with self._engine.begin() as connection:
-            job = jobs.claim(connection, self._model, self._name, self._clock(), job_id)
+            job = jobs.claim(connection, self._model, self._name, self._clock(), job_id, self._processes)
         if job is None:
             return False
         _log.info("job %d: claimed, attempt %d", job.job_id, job.attempt)

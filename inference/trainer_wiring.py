@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 
 import torch
 from prometheus_client import REGISTRY
@@ -16,9 +19,28 @@ from inference.predictor import pick_device
 from inference.retrain import Retraining, RetrainSettings
 from inference.settings import TrainerSettings
 from inference.stores.base import Store, open_store
-from inference.trainer import Trainer
+from inference.sweep import Sweep
+from inference.trainer import Trainer, utc_now
 from inference.training.team import Team, joined
 from migrations.connect import connect, require_revision, unreachable
+
+SWEEP_SECONDS = 3600.0
+
+
+class Seldom:
+    """Does something at its first call, and again where that is `seconds` ago."""
+
+    def __init__(self, do: Callable[[], object], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._do = do
+        self._seconds = seconds
+        self._clock = clock
+        self._done: float | None = None
+
+    def __call__(self) -> None:
+        """Do it where it is time to; one that fails is not tried again before its time."""
+        if self._done is None or self._clock() >= self._done + self._seconds:
+            self._done = self._clock()
+            self._do()
 
 
 class TrainerProgram:
@@ -68,7 +90,10 @@ class TrainerProgram:
             return True
         try:
             require_revision(engine)
-            return self._trainer(engine, work).run_once(self.stop, job_id)
+            trainer = self._trainer(engine, work, team.size)
+            worked = trainer.run_once(self.stop, job_id)
+            trainer.while_idle()
+            return worked
         finally:
             work.dismiss()
 
@@ -102,7 +127,13 @@ class TrainerProgram:
             team,
         )
 
-    def _trainer(self, engine: Engine, work: Retraining) -> Trainer:
+    def _idle(self, engine: Engine) -> Callable[[], None]:
+        """What is done between jobs, now and then."""
+        settings = self._settings
+        sweep = Sweep(engine, settings.checkpoints, settings.model, timedelta(seconds=settings.state_retention_seconds))
+        return Seldom(lambda: sweep.run(utc_now()), SWEEP_SECONDS)
+
+    def _trainer(self, engine: Engine, work: Retraining, processes: int = 1) -> Trainer:
         settings = self._settings
         return Trainer(
             engine,
@@ -111,4 +142,6 @@ class TrainerProgram:
             name=settings.trainer_id,
             poll_seconds=settings.trainer_poll_seconds,
             heartbeat_seconds=settings.trainer_heartbeat_seconds,
+            processes=processes,
+            idle=self._idle(engine),
         )

@@ -70,10 +70,12 @@ def show(job_id: Id) -> None:
         ("created", _shown(job.created_at)),
         ("deadline", _shown(job.deadline)),
         ("attempts", f"{job.attempts}, last by {job.claimed_by}" if job.claimed_by else str(job.attempts)),
+        ("computed", f"{job.compute_seconds / 60:.1f} minutes" if job.compute_seconds else ""),
         ("error", job.error),
         ("asked", job.spec),
         ("launch", job.launch),
         ("lineage", job.lineage),
+        ("tracking", job.tracking),
         ("result", job.result),
     ):
         if value:

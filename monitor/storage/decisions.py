@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Float, case, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from migrations.schema.monitoring import jobs, retrain_decisions
 from migrations.schema.retraining import retrain_approvals
@@ -123,20 +123,11 @@ def use_up(connection: Connection, model: str, model_version: str, job_id: int) 
     )
 
 
-def compute_used(connection: Connection, model: str, since: datetime, now: datetime) -> timedelta:
-    """Computing time of the model's jobs since then.
+def compute_used(connection: Connection, model: str, since: datetime) -> timedelta:
+    """Computing time of the model's jobs that are under way or ended since then: of every attempt, whatever it led to.
 
-    What a result says that training took; else, of a job without a result, the time from its start to its end or now.
+    A job counts whole, with what it computed before then.
     """
-    told = jobs.c.result[("training", "seconds")].astext.cast(Float)
-    ended = func.coalesce(jobs.c.finished_at, now)
-    lasted = func.extract("epoch", ended - func.greatest(jobs.c.started_at, since))
-    used = case((jobs.c.started_at.is_(None), 0.0), else_=func.coalesce(told, lasted))
-    total = connection.scalar(
-        select(func.coalesce(func.sum(used), 0.0)).where(
-            jobs.c.model == model,
-            jobs.c.started_at.is_not(None),
-            or_(jobs.c.finished_at.is_(None), jobs.c.finished_at > since),
-        )
-    )
-    return timedelta(seconds=max(0.0, float(total or 0.0)))
+    used = func.coalesce(func.sum(jobs.c.compute_seconds), 0.0)
+    recent = or_(jobs.c.finished_at.is_(None), jobs.c.finished_at > since)
+    return timedelta(seconds=float(connection.scalar(select(used).where(jobs.c.model == model, recent)) or 0.0))

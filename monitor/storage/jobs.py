@@ -28,6 +28,8 @@ class Job:
     result: Mapping[str, Any] | None
     error: str | None
     attempts: int
+    compute_seconds: float
+    tracking: Mapping[str, Any] | None
     claimed_by: str | None
     lease_until: datetime | None
     deadline: datetime
@@ -47,6 +49,8 @@ def _job(row: Any) -> Job:
         row.result,
         row.error,
         row.attempts,
+        row.compute_seconds,
+        row.tracking,
         row.claimed_by,
         row.lease_until,
         row.deadline,

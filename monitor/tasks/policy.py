@@ -150,7 +150,7 @@ class Policy:
             ),
             last_job_at=last,
             active_job=None if active is None else active.job_id,
-            compute_used=decisions.compute_used(connection, self._model, now - BUDGET_PERIOD, now),
+            compute_used=decisions.compute_used(connection, self._model, now - BUDGET_PERIOD),
             approval=decisions.approval(connection, self._model, champion.version, now),
             trained_here=champion.trained_here,
         )

@@ -1,4 +1,4 @@
-"""What docs/alerts.md says of receivers and routes: its example is accepted, its check of a webhook's messages holds."""
+"""What docs/alerts.md says of receivers and routes: its example is accepted, its check of a signature holds."""
 
 from __future__ import annotations
 

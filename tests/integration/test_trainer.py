@@ -123,6 +123,21 @@ def test_a_trainer_whose_job_was_taken_writes_nothing(engine: Engine) -> None:
     assert row(engine, job_id).result is None
 
 
+def test_the_time_of_every_attempt_counts_for_each_process_whatever_became_of_it(engine: Engine) -> None:
+    job_id = queue(engine)
+    now = NOW
+    for attempt, (minutes, over) in enumerate(((3, True), (5, False)), 1):
+        with engine.begin() as connection:
+            claimed = trainer_jobs.claim(connection, "fusion", "t", now, processes=4)
+            assert claimed is not None
+            trainer_jobs.heartbeat(connection, claimed, now + timedelta(minutes=minutes), {})
+            if over:
+                trainer_jobs.let_go(connection, claimed, "out of memory", now + timedelta(minutes=minutes + 1))
+                connection.execute(update(jobs).values(state="queued"))
+        now += timedelta(minutes=20)  # nobody computes while it waits
+        assert row(engine, job_id).compute_seconds == 4 * 60 * (4 if attempt == 1 else 4 + 5)
+
+
 def held(job_id: int, trainer: str, *, attempt: int) -> ClaimedJob:
     return ClaimedJob(job_id, "fusion", {}, attempt, NOW + timedelta(hours=1), trainer)
 

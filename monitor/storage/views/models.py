@@ -229,7 +229,11 @@ class JobView(Read):
     lease_until: datetime | None
     spec: dict[str, Any]
     progress: dict[str, Any] = Field(description="of the last heartbeat: phase, step, steps, loss, eta, resumed_at")
+    compute_seconds: float = Field(
+        default=0.0, description="of all attempts, each times its processes, up to the last heartbeat"
+    )
     lineage: dict[str, Any] | None = Field(description="base version, code, data by digest and counts, stores, fit")
+    tracking: dict[str, Any] | None = Field(default=None, description="the run that MLflow keeps of it: where, and id")
     result: dict[str, Any] | None
     error: str | None
 
