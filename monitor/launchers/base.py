@@ -51,6 +51,13 @@ class Launcher(Protocol):
         """Start a trainer and return what it is called there. Raises LaunchError."""
         ...
 
+    def withdraw(self, launched: Launch) -> None:
+        """Take away what was started for an attempt that nobody wants any more, where it still is. Raises LaunchError.
+
+        A trainer at work stops by itself, at its next heartbeat: this is for what still waits for a machine.
+        """
+        ...
+
 
 class Options(BaseModel):
     """Base of a launcher's options, which the settings fill."""

@@ -32,6 +32,9 @@ class ProcessLauncher:
         self._started.append(start((*self._command, "--job", str(wanted.job_id)), self._log))
         return f"process {self._started[-1].pid}"
 
+    def withdraw(self, launched: Launch) -> None:
+        """Nothing: a process waits for no machine."""
+
 
 def start(command: Sequence[str], log: Path | None) -> subprocess.Popen[bytes]:
     """A process in a session of its own, so that what stops the monitor does not stop it. Raises LaunchError."""

@@ -48,6 +48,9 @@ class TorchrunLauncher:
         self._started += agents
         return "processes " + ", ".join(str(each.pid) for each in agents)
 
+    def withdraw(self, launched: Launch) -> None:
+        """Nothing: agents wait for no machine, and end with their trainers."""
+
     def commands(self, wanted: Launch) -> list[Sequence[str]]:
         """What is run for each host, the first host's agent being the one where all meet."""
         options = self._options

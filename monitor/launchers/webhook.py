@@ -18,9 +18,13 @@ from monitor.launchers.base import Launch, LauncherKind, LaunchError, Options
 
 
 class WebhookOptions(Options):
-    """Where to post, the shared secret (16 characters or more), and a bearer token where the receiver wants one."""
+    """Where to post, the shared secret (16 characters or more), and a bearer token where the receiver wants one.
+
+    `cancel_url` is posted the same of an attempt that nobody wants any more; without it nobody is told.
+    """
 
     url: HttpUrl
+    cancel_url: HttpUrl | None = None
     secret: SecretStr = Field(min_length=16)
     token: SecretStr | None = None
     timeout_seconds: float = Field(default=10.0, gt=0, le=60)
@@ -34,6 +38,20 @@ class WebhookLauncher:
 
     def launch(self, wanted: Launch) -> str:
         """Post it; the key."""
+        answer = self._post(self._options.url, wanted)
+        if not answer.is_success and answer.status_code != HTTPStatus.CONFLICT:
+            raise LaunchError(f"the webhook answered {answer.status_code}")
+        return wanted.key
+
+    def withdraw(self, launched: Launch) -> None:
+        """Post it where cancelled attempts are told; 404 and 409 mean that there is nothing to cancel."""
+        if self._options.cancel_url is None:
+            return
+        answer = self._post(self._options.cancel_url, launched)
+        if not answer.is_success and answer.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            raise LaunchError(f"the webhook for cancelled attempts answered {answer.status_code}")
+
+    def _post(self, url: HttpUrl, wanted: Launch) -> httpx.Response:
         conf = {
             "job_id": wanted.job_id,
             "model": wanted.model,
@@ -51,12 +69,9 @@ class WebhookLauncher:
             **({"Authorization": f"Bearer {options.token.get_secret_value()}"} if options.token else {}),
         }
         try:
-            answer = httpx.post(str(options.url), content=body, headers=headers, timeout=options.timeout_seconds)
+            return httpx.post(str(url), content=body, headers=headers, timeout=options.timeout_seconds)
         except httpx.HTTPError as error:
             raise LaunchError(f"the webhook does not answer: {type(error).__name__}") from error
-        if not answer.is_success and answer.status_code != HTTPStatus.CONFLICT:
-            raise LaunchError(f"the webhook answered {answer.status_code}")
-        return wanted.key
 
 
 LAUNCHER = LauncherKind("webhook", WebhookOptions, WebhookLauncher)

@@ -116,6 +116,26 @@ def take_to_launch(connection: Connection, model: str, now: datetime, *, launche
     return None if row is None else _job(row)
 
 
+def to_withdraw(connection: Connection, model: str, now: datetime) -> tuple[Job, int] | None:
+    """A job that ended before its trainers did, and for which attempt one was sent last; None where none is left.
+
+    What was sent ends with the job's deadline by itself: nothing is told after that.
+    """
+    row = connection.execute(
+        select(jobs)
+        .where(
+            jobs.c.model == model,
+            jobs.c.state.in_([str(JobState.CANCELLED), str(JobState.FAILED)]),
+            jobs.c.launch.is_not(None),
+            ~jobs.c.launch.has_key("withdrawn"),
+            jobs.c.deadline > now,
+        )
+        .order_by(jobs.c.job_id)
+        .limit(1)
+    ).first()
+    return None if row is None else (_job(row), row.launched_attempt or row.attempts)
+
+
 def launched(connection: Connection, job: Job, told: Mapping[str, Any]) -> None:
     """Keep what was `started`, or why it `failed`: then a trainer is still wanted."""
     values: dict[str, Any] = {"launch": dict(told)}

@@ -45,11 +45,15 @@ class Jobs:
         self._clock = clock
 
     def run(self) -> None:
-        """Queue the job whose trainer was lost again; fail it where attempts or time are spent."""
+        """Queue the job whose trainer was lost again; fail it where attempts or time are spent.
+
+        A trainer is sent where one is wanted, and taken back from a job that ended without it.
+        """
         with self._engine.begin() as connection:
             self._recover(connection, self._clock.now())
         if self._launcher is not None:
             self._launch(self._launcher, self._clock.now())
+            self._withdraw(self._launcher, self._clock.now())
 
     def _launch(self, launcher: Launcher, now: datetime) -> None:
         # written down and committed first: a trainer that is quick must not find the row locked
@@ -66,6 +70,21 @@ class Jobs:
             _log.info("job %d: sent %s", job.job_id, told["started"])
         with self._engine.begin() as connection:
             jobs.launched(connection, job, told)
+
+    def _withdraw(self, launcher: Launcher, now: datetime) -> None:
+        with self._engine.connect() as connection:
+            found = jobs.to_withdraw(connection, self._model, now)
+        if found is None:
+            return
+        job, newest = found
+        try:
+            for attempt in range(1, newest + 1):
+                launcher.withdraw(Launch(job.job_id, job.model, attempt, job.deadline, now))
+        except LaunchError as error:
+            _log.warning("job %d: its trainers are not taken back, tried again: %s", job.job_id, error)
+            return
+        with self._engine.begin() as connection:
+            jobs.launched(connection, job, {**(job.launch or {}), "withdrawn": now.isoformat()})
 
     def _recover(self, connection: Connection, now: datetime) -> None:
         job = jobs.active(connection, self._model, lock=True)

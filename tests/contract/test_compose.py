@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,12 @@ def test_programs_run_without_privileges_on_a_read_only_disk() -> None:
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         lines = (ROOT / service["build"]["dockerfile"]).read_text().splitlines()
-        assert "USER fusionwatch" in lines
+        assert "USER 10001:10001" in lines
         assert any(line.startswith("HEALTHCHECK") for line in lines)
         assert any("--require-hashes" in line for line in lines)
+        run = [line.strip().removeprefix("CMD ") for line in lines if line.strip().startswith("CMD ")]
+        assert run
+        assert all(json.loads(line) for line in run), "no shell is needed"
 
 
 def test_dashboards_and_rules_name_metrics_that_the_programs_have() -> None:

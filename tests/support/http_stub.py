@@ -23,6 +23,7 @@ class Stub:
     script: list[int]
     requests: list[tuple[Message, bytes]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
 
     def next_status(self) -> int:
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -37,9 +38,13 @@ def answering(*script: int) -> Iterator[Stub]:
     released = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             stub.paths.append(self.path)
+            stub.methods.append(self.command)
             stub.requests.append((self.headers, body))
             status = stub.next_status()
             if status == LOST:

@@ -134,6 +134,58 @@ def test_a_webhook_is_signed_and_names_the_attempt() -> None:
         launcher.launch(WANTED)
 
 
+def test_a_webhook_for_cancelled_attempts_gets_the_same_signed_message() -> None:
+    with answering(202, 404, 500) as stub:
+        launcher = build({"kind": "webhook", "url": "http://x", "cancel_url": stub.url, "secret": SECRET})
+        launcher.withdraw(WANTED)
+        launcher.withdraw(WANTED)  # 404: there is nothing to cancel
+        with pytest.raises(LaunchError, match="for cancelled attempts answered 500"):
+            launcher.withdraw(WANTED)
+        untold = build({"kind": "webhook", "url": stub.url, "secret": SECRET})
+        untold.withdraw(WANTED)
+    assert len(stub.requests) == 3
+    headers, body = stub.requests[0]
+    stamp = headers["X-Fusionwatch-Timestamp"]
+    assert headers["X-Fusionwatch-Signature"] == signature(SECRET.encode(), stamp, WANTED.key, body)
+    assert json.loads(body)["conf"]["job_id"] == 7
+
+
+def test_a_cancelled_job_is_taken_back_from_the_cluster_attempt_by_attempt_until_that_is_done(
+    stage: Stage, database: str, tmp_path: Path
+) -> None:
+    stage.register("v1")
+    (tmp_path / "token").write_text("t0ken\n")
+    with answering(201, 201, 503, 200, 404) as stub:
+        launcher = {
+            "kind": "kubernetes",
+            "image": "registry/fusionwatch:1",
+            "server": stub.url.removesuffix("/hook"),
+            "token_file": str(tmp_path / "token"),
+            "ca_file": None,
+        }
+        given = settings(database, launcher=launcher)
+        queue = wiring.jobs(given, stage.engine, Metrics(), stage.clock)
+        now = stage.clock.now()
+        with stage.engine.begin() as connection:
+            job_id = stored.queue(connection, "fusion", {}, now=now, deadline=now + timedelta(hours=6))
+        assert job_id is not None
+        queue.run()
+        with stage.engine.begin() as connection:
+            connection.execute(update(jobs).values(attempts=1))
+        queue.run()
+        wiring.cancelling(given, stage.engine, stage.clock).cancel(job_id, actor="ann", reason="wrong labels")
+        for _ in range(4):
+            queue.run()
+        with stage.engine.connect() as connection:
+            told = connection.scalar(select(jobs.c.launch))
+    names = [f"fusionwatch-fusion-job-{job_id}-attempt-{attempt}" for attempt in (1, 2)]
+    where = "/apis/batch/v1/namespaces/default/jobs"
+    deleted = [f"{where}/{name}?propagationPolicy=Background" for name in names]
+    assert stub.methods == ["POST", "POST", "DELETE", "DELETE", "DELETE"]
+    assert stub.paths[2:] == [deleted[0], deleted[0], deleted[1]], "503: once more; 404: it is gone already"
+    assert told == {"started": f"job default/{names[1]}", "withdrawn": stage.clock.now().isoformat()}
+
+
 def test_a_kubernetes_job_is_posted_to_the_api_server(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t0ken\n")
     given = {
@@ -142,6 +194,7 @@ def test_a_kubernetes_job_is_posted_to_the_api_server(tmp_path: Path) -> None:
         "token_file": tmp_path / "token",
         "ca_file": None,
         "env_from": ["fusionwatch"],
+        "config_maps": ["trainer"],
         "claims": {"checkpoints": "/var/lib/fusionwatch/checkpoints"},
         "resources": {"nvidia.com/gpu": "1"},
     }
@@ -162,6 +215,7 @@ def test_a_kubernetes_job_is_posted_to_the_api_server(tmp_path: Path) -> None:
     (container,) = pod["containers"]
     assert container["command"] == ["fusionwatch-inference", "trainer", "--job", "7"]
     assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+    assert container["envFrom"] == [{"configMapRef": {"name": "trainer"}}, {"secretRef": {"name": "fusionwatch"}}]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
     long = Launch(7, "A Model_with/odd letters", 2, WANTED.deadline, NOW)
     odd = manifest(KubernetesOptions.model_validate(given), long)["metadata"]["name"]
