@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from migrations.schema.monitoring import model_versions
@@ -65,6 +65,17 @@ def report(connection: Connection, rollout_id: int, worker_id: str, state: str, 
 def log_shadow(connection: Connection, rows: Sequence[ShadowRow]) -> None:
     """Keep what the challenger said; of a request that was seen before, the first word stays."""
     now = datetime.now(UTC)
-    if rows:
-        statement = upsert(shadow_log).on_conflict_do_nothing()
-        connection.execute(statement, [{**asdict(row), "logged_at": now} for row in rows])
+    for rollout_id in sorted({row.rollout_id for row in rows}):
+        # no constraint spans the partitions: writers of one rollout take turns and look
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("shadow_log", rollout_id))))
+        said = [row for row in rows if row.rollout_id == rollout_id]
+        known = set(
+            connection.scalars(
+                select(shadow_log.c.request_id).where(
+                    shadow_log.c.rollout_id == rollout_id, shadow_log.c.request_id.in_([row.request_id for row in said])
+                )
+            )
+        )
+        fresh = [{**asdict(row), "logged_at": now} for row in said if row.request_id not in known]
+        if fresh:
+            connection.execute(upsert(shadow_log).on_conflict_do_nothing(), fresh)

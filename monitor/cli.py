@@ -24,6 +24,7 @@ from monitor import (
     cli_labels,
     cli_policy,
     cli_silences,
+    cli_storage,
     comparison,
     telemetry,
     wiring,
@@ -42,6 +43,7 @@ app.add_typer(cli_silences.app, name="silence")
 app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_labels.app, name="labels")
 app.command("history")(cli_history.history)
+app.command("retention")(cli_storage.retention)
 
 
 @app.command()

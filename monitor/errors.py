@@ -76,3 +76,15 @@ class FencedError(MonitorError):
     """This monitor led when its task began and does not lead now: it must not write."""
 
     code = "fenced"
+
+
+class ArchiveError(MonitorError):
+    """A day cannot be archived, or a file of the archive cannot be trusted; the text says which and why."""
+
+    code = "archive"
+
+
+class RetentionError(MonitorError):
+    """Old days cannot be let go of now; the text says why."""
+
+    code = "retention"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
@@ -168,6 +169,16 @@ class MonitorSettings(DatabaseSettings):
     retrain_interval_seconds: float = Field(default=10, gt=0, le=3600, description="how often jobs are looked at")
     maintenance_interval_seconds: float = Field(
         default=3600, gt=0, le=86400, description="how often partitions are made"
+    )
+
+    retention_log_days: int = Field(
+        default=30, ge=0, le=36_500, description="whole days of the log that are kept, with their request ids; 0: all"
+    )
+    retention_summary_days: int = Field(
+        default=400, ge=0, le=36_500, description="whole days of summaries that are kept; 0: all"
+    )
+    archive_folder: Path | None = Field(
+        default=None, description="where days are kept as Parquet before they are dropped; none: they are only dropped"
     )
 
     monitor_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from migrations.connect import connect, unreachable
 from monitor import alert_wiring
 from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
+from monitor.archive.folder import Archive
 from monitor.detectors.base import catalogue
 from monitor.domain import rollout
 from monitor.domain.clock import Clock, SystemClock
@@ -33,6 +34,7 @@ from monitor.tasks.labelling import Labelling, QueueLimits
 from monitor.tasks.leader import Leadership
 from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.policy import Policy
+from monitor.tasks.retention import Kept, Retention
 from monitor.tasks.retrain import Retrain
 from monitor.tasks.rollouts import Rollouts
 from monitor.tasks.scheduler import Scheduler, Task
@@ -73,6 +75,7 @@ class Monitor:
             Task("retrain", settings.retrain_interval_seconds, retrain(settings, fenced, self.metrics, clock).run),
             Task("rollout", settings.rollout_check_seconds, rollouts(settings, fenced, self.metrics, clock).run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
+            Task("retention", settings.maintenance_interval_seconds, retention(settings, fenced, clock).run),
         )
         self.scheduler = Scheduler(tasks, self.leadership, self.metrics, clock)
 
@@ -140,6 +143,16 @@ def slos(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clo
         wait=timedelta(seconds=settings.hop_seconds + settings.grace_seconds + settings.detect_interval_seconds),
         metrics=metrics,
         clock=clock,
+    )
+
+
+def retention(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Retention:
+    """What lets go of old days."""
+    return Retention(
+        engine,
+        Kept(settings.retention_log_days or None, settings.retention_summary_days or None),
+        None if settings.archive_folder is None else Archive(settings.archive_folder),
+        clock or SystemClock(),
     )
 
 

@@ -6,9 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from migrations.schema.prediction_log import PARTITIONED
+from migrations.schema.prediction_log import modality_log, prediction_log
+from migrations.schema.rollouts import shadow_log
 
 DAYS_AHEAD = 7
+PARTITIONED = (prediction_log, modality_log, shadow_log)
 TABLES = tuple(table.name for table in PARTITIONED)
 
 
@@ -20,6 +22,15 @@ def partition_name(table: str, day: date) -> str:
 def is_partition(name: str) -> bool:
     """Whether a table's name is that of a daily partition."""
     return any(name.startswith(f"{table}_p") for table in TABLES)
+
+
+def day_of(name: str) -> tuple[str, date] | None:
+    """The table and the UTC day of a partition by its name; None where the name is none."""
+    for table in TABLES:
+        digits = name.removeprefix(f"{table}_p")
+        if digits != name and len(digits) == 8 and digits.isdecimal():
+            return table, datetime.strptime(digits, "%Y%m%d").replace(tzinfo=UTC).date()
+    return None
 
 
 def ensure_partitions(

@@ -84,8 +84,6 @@ modality_log = Table(
     postgresql_partition_by="RANGE (logged_at)",
 )
 
-PARTITIONED = (prediction_log, modality_log)
-
 # The next offset to read, moved in the transaction that writes the rows: the worker's only source of truth.
 consumer_offsets = Table(
     "consumer_offsets",

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, REAL
 
 from migrations.schema.metadata import TIMESTAMP, created_at, metadata, one_of
@@ -60,11 +72,12 @@ rollout_reports = Table(
     one_of("state", "ready", "refused", "failed"),
 )
 
-# What a challenger in shadow says beside the champion's answer. No window, objective or drift test reads it.
+# What a challenger in shadow says beside the champion's answer. No window, objective or drift test reads it. It is
+# partitioned as the log is; no constraint spans partitions: writers see to it that a rollout has a request once.
 shadow_log = Table(
     "shadow_log",
     metadata,
-    Column("shadow_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("shadow_id", BigInteger, Identity(always=True), nullable=False),
     Column("rollout_id", ForeignKey("rollouts.rollout_id"), nullable=False),
     Column("request_id", REQUEST_ID, nullable=False),
     Column("logged_at", TIMESTAMP, nullable=False),
@@ -76,5 +89,7 @@ shadow_log = Table(
     Column("champion_confidence", REAL, nullable=False),
     Column("champion_model_ms", REAL, nullable=False),
     one_of("status", "ok", "error"),
-    UniqueConstraint("rollout_id", "request_id", name="uq_shadow_log_request"),
+    PrimaryKeyConstraint("shadow_id", "logged_at"),
+    UniqueConstraint("rollout_id", "request_id", "logged_at", name="uq_shadow_log_request"),
+    postgresql_partition_by="RANGE (logged_at)",
 )

@@ -16,6 +16,7 @@ ALL = "all"
 SILENCE = "silence"
 LOST = "messages_lost"
 RESET = "log_reset"
+PARTITIONS = "log_partitions"
 BASELINE = "baseline"
 RETRAIN_JOB = "retrain_job"
 ROLLOUT = "rollout"
@@ -119,6 +120,14 @@ RULES: tuple[Rule, ...] = (
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="log-reset",
         headline="A topic starts again",
+    ),
+    Rule(
+        alertname="LogPartitionMissing",
+        detector=PARTITIONS,
+        severity="page",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="log-partition-missing",
+        headline="Writing will stop at midnight UTC",
     ),
     Rule(
         alertname=BURN_RATE_ALERTS[PAGE],

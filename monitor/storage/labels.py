@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, Select, Table, case, func, select
 
 from migrations.schema import bins as schema_bins
 from migrations.schema.prediction_log import labels, prediction_log
@@ -19,41 +20,60 @@ MOST_CLASSES = 32  # probabilities of so many classes are read
 MOST_SUMMARIES = 120  # a few megabytes
 
 
-def labelled(connection: Connection, model_version: str, *, start: datetime, end: datetime, limit: int) -> Labelled:
-    """Rows of a version whose label was received in [start, end), at most `limit` of the newest, the oldest first.
+def judged(log: Table = prediction_log) -> Select[Any]:
+    """Answers of the log, or of one partition of it, that a label judges, each with its label.
 
-    Rows with an error, without a confidence or in quarantine are left out. Answers are counted over the same time, from
-    the oldest label taken where the limit cut some off.
+    Rows with an error, without a confidence or in quarantine are left out.
     """
-    log = prediction_log.c
-    rows = connection.execute(
+    return (
         select(
+            labels.c.request_id,
             labels.c.received_at,
-            log.confidence,
-            log.prediction,
-            log.route,
+            log.c.model_version,
+            log.c.confidence,
+            log.c.prediction,
+            log.c.route,
             # wide ones would be most of the transfer, and calibration does without
-            case((func.cardinality(log.probabilities) <= MOST_CLASSES, log.probabilities)).label("probabilities"),
+            case((func.cardinality(log.c.probabilities) <= MOST_CLASSES, log.c.probabilities)).label("probabilities"),
             labels.c.label,
             labels.c.source,
             func.coalesce(labels.c.verdict, "").label("verdict"),
             # what we drew ourselves we know; else what the label says
             func.coalesce(label_queue.c.probability, labels.c.sampling_probability).label("sampling_probability"),
         )
-        .join(labels, labels.c.request_id == log.request_id)
-        .outerjoin(label_queue, label_queue.c.request_id == log.request_id)
+        .select_from(log)
+        .join(labels, labels.c.request_id == log.c.request_id)
+        .outerjoin(label_queue, label_queue.c.request_id == log.c.request_id)
+        .where(log.c.status == "ok", log.c.confidence.is_not(None), log.c.quarantine.is_(None))
+    )
+
+
+def labelled(connection: Connection, model_version: str, *, start: datetime, end: datetime, limit: int) -> Labelled:
+    """Rows of a version whose label was received in [start, end), at most `limit` of the newest, the oldest first.
+
+    They are those of `judged`. Answers are counted over the same time, from the oldest label taken where the limit cut
+    some off.
+    """
+    rows = connection.execute(
+        judged()
         .where(
             labels.c.received_at >= start,
             labels.c.received_at < end,
-            log.model_version == model_version,
-            log.status == "ok",
-            log.confidence.is_not(None),
-            log.quarantine.is_(None),
+            prediction_log.c.model_version == model_version,
         )
         .order_by(labels.c.received_at.desc(), labels.c.request_id.desc())
         .limit(limit)
     ).all()[::-1]
     since = rows[0].received_at if len(rows) == limit else start
+    return as_labelled(
+        rows,
+        answered(connection, model_version, start=since, end=end),
+        confidences(connection, model_version, start=since, end=end),
+    )
+
+
+def as_labelled(rows: Sequence[Any], answered: int, answers: NDArray[np.float64] | None) -> Labelled:
+    """Rows of `judged`, whose columns are attributes, as detectors take them."""
     label, predicted = (np.array([getattr(row, name) for row in rows], np.str_) for name in ("label", "prediction"))
     return Labelled(
         # Stored in single precision: a confidence of 1 may come back a hair above it.
@@ -66,8 +86,8 @@ def labelled(connection: Connection, model_version: str, *, start: datetime, end
         verdict=np.array([row.verdict for row in rows], np.str_),
         sampling=np.array([row.sampling_probability for row in rows], np.float64),
         probabilities=_probabilities([row.probabilities for row in rows]),
-        answered=answered(connection, model_version, start=since, end=end),
-        answers=confidences(connection, model_version, start=since, end=end),
+        answered=answered,
+        answers=answers,
     )
 
 
@@ -106,8 +126,13 @@ def confidences(
         .subquery()
     )
     step = (numbered.c.all + MOST_SUMMARIES - 1) // MOST_SUMMARIES
+    return added(connection.scalars(select(numbered.c.bins).where(numbered.c.number % step == 0)))
+
+
+def added(payloads: Iterable[bytes]) -> NDArray[np.float64] | None:
+    """Answers by confidence over all these stored bins; None where none know it, or they disagree about its cells."""
     total: NDArray[np.float64] | None = None
-    for payload in connection.scalars(select(numbered.c.bins).where(numbered.c.number % step == 0)):
+    for payload in payloads:
         try:
             found = schema_bins.load(payload)
         except schema_bins.BinsError:

@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from migrations.schema.partitions import days_ahead
 from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
 from monitor.alerts.routes import Route
-from monitor.alerts.rules import ALL, BASELINE, RETRAIN_JOB, ROLLOUT, SILENCE
+from monitor.alerts.rules import ALL, BASELINE, PARTITIONS, RETRAIN_JOB, ROLLOUT, SILENCE
 from monitor.domain.clock import Clock
 from monitor.domain.finding import Finding
 from monitor.domain.schedule import due_ends
@@ -125,7 +126,7 @@ class Detect:
         return self._alerting.apply(connection, judged, at, self._clock.now())
 
     def _watch(self, now: datetime) -> None:
-        """By wall clock: a silent stream, lost messages, a log that was reset, what came of jobs and challengers."""
+        """By wall clock: the stream, its log and partitions, what came of jobs and challengers."""
         with self._engine.begin() as connection:
             champion = models.champion(connection, self._model)
             findings.lock(connection, self._model)
@@ -134,6 +135,7 @@ class Detect:
                 *self._gaps(connection, now, champion),
                 *self._job(connection, now, champion),
                 *self._rollout(connection, now, champion),
+                *self._partitions(connection, now, champion),
             ]
             last = findings.last(connection, self._model, BASELINE, ALL)
             judged = now if last is None else last[0]
@@ -170,6 +172,11 @@ class Detect:
         failed = newest is not None and rollouts.ended_by_check(connection, newest)
         last = findings.last(connection, self._model, ROLLOUT, ALL)
         finding = watches.rollout(newest, failed, last, now, champion.version)
+        return [] if finding is None else [finding]
+
+    def _partitions(self, connection: Connection, now: datetime, champion: ModelVersion) -> list[Finding]:
+        last = findings.last(connection, self._model, PARTITIONS, ALL)
+        finding = watches.partitions(days_ahead(connection, now.date()), last, now, champion.version)
         return [] if finding is None else [finding]
 
     def _show(self, found: Sequence[Finding]) -> None:

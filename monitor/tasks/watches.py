@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.alerts.rules import ALL, LOST, RESET, RETRAIN_JOB, ROLLOUT, SILENCE
+from monitor.alerts.rules import ALL, LOST, PARTITIONS, RESET, RETRAIN_JOB, ROLLOUT, SILENCE
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.gap import OffsetGap, losses, resets
 from monitor.domain.job import JobState
@@ -23,6 +23,7 @@ Last = tuple[datetime, Verdict] | None
 # The watch of each kind of gap.
 GAPS: Mapping[str, str] = {"expired": LOST, "reset": RESET}
 DETAILED = 100  # gaps that a finding keeps one by one
+LEAST_DAYS = 2  # of partitions ahead: what is left to people once those of a week have run down
 
 
 def plain(
@@ -95,6 +96,25 @@ def offset_gaps(
     if last is None or last[1] is not Verdict.DRIFT or last[0] > window.start:
         return None
     return plain(watch, window, Verdict.OK, model_version, "No gap was recorded since.", value=0, threshold=0)
+
+
+def partitions(days_ahead: int, last: Last, now: datetime, model_version: str) -> Finding | None:
+    """Whether the log has its partitions for the days to come; without today's, `days_ahead` is -1."""
+    verdict = Verdict.DRIFT if days_ahead < LEAST_DAYS else Verdict.OK
+    if verdict is (Verdict.OK if last is None else last[1]) or set_back(last, now):
+        return None
+    until = now.date() + timedelta(days=days_ahead + 1)
+    return plain(
+        PARTITIONS,
+        Window(now - timedelta(days=1), now),
+        verdict,
+        model_version,
+        f"The log has partitions for {days_ahead} days after today: rows find a place until {until} 00:00 UTC."
+        if days_ahead >= 0
+        else "The log has no partition for today: nothing can be written.",
+        value=days_ahead,
+        threshold=LEAST_DAYS,
+    )
 
 
 def retrain_job(job: Job | None, last: Last, now: datetime, model_version: str) -> Finding | None:

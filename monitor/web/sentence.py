@@ -174,6 +174,10 @@ def _reset(alert: AlertView, facts: Facts) -> str:
     return f"A topic’s log starts again {_since(alert, facts)}; what had not been read of the old one is not known."
 
 
+def _partitions(alert: AlertView, facts: Facts) -> str:
+    return f"The log lacks partitions for the days to come {_since(alert, facts)}; without today’s it stops."
+
+
 def _baseline(_alert: AlertView, _facts: Facts) -> str:
     return "The model that answers has no baseline, so no drift can be seen."
 
@@ -200,6 +204,7 @@ _PHRASES: dict[str, Callable[[AlertView, Facts], str]] = {
     "silence": _silence,
     "messages_lost": _lost,
     "log_reset": _reset,
+    "log_partitions": _partitions,
     "baseline": _baseline,
 }
 

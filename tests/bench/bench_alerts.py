@@ -37,6 +37,7 @@ from monitor.domain.window import Window
 from monitor.settings import MonitorSettings
 from monitor.storage import findings
 from monitor.tasks.alerting import Judged
+from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.telemetry import Metrics
 from tests.support.monitored import NORMAL, Inbox, Stage, StoryClock, parts
@@ -79,8 +80,11 @@ def in_control(engine: Engine, url: str) -> dict[str, Any]:
     detect = wiring.detect(given, engine, metrics, clock)
     slos = wiring.slos(given, engine, metrics, clock)
     notify = Notify(engine, {"log": inbox}, RetryPolicy(), metrics, clock)
+    maintenance = Maintenance(engine, metrics, clock)
     hops = round(DAYS * timedelta(days=1) / HOP)
     for number in range(hops):
+        if number % round(timedelta(days=1) / HOP) == 0:
+            maintenance.run()
         rows = int(rng.poisson(PER_HOUR * (HOP / timedelta(hours=1))))
         with engine.begin() as connection:
             write(connection, START + number * HOP, rows, rng, number * 10 * PER_HOUR)

@@ -81,6 +81,37 @@ def test_numbers_of_baselines_deleted_before_they_were_counted_stay_used(
     assert {row.version: row.last_baseline_number for row in counted} == {"v": 5, "v 1": 7, "w": 2}
 
 
+def test_what_a_challenger_said_is_kept_when_its_table_becomes_one_of_days(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _alembic(database, monkeypatch)
+    engine = create_engine(database)
+    command.downgrade(config, "0012")
+    insert = (
+        "INSERT INTO shadow_log (rollout_id, request_id, logged_at, status, champion_prediction, champion_confidence, "
+        "champion_model_ms) VALUES (1, :request_id, now() - interval '3 days', 'ok', 'a', 1, 1)"
+    )
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO model_versions VALUES ('v', 'm', 'f', 'c', 's', '{a}', '{image}', '{}', NULL); "
+                "INSERT INTO rollouts (model, version, champion, stage, percent, step_since, checked_until) "
+                "VALUES ('m', 'v', 'v', 'shadow', 10, now(), now())"
+            )
+        )
+        connection.execute(text(insert), {"request_id": "before"})
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        connection.execute(text(insert), {"request_id": "after"})
+        said = connection.execute(text("SELECT shadow_id, request_id FROM shadow_log ORDER BY shadow_id")).all()
+        partitions = connection.scalar(
+            text("SELECT count(*) FROM pg_inherits WHERE inhparent = 'shadow_log'::regclass")
+        )
+    engine.dispose()
+    assert [tuple(row) for row in said] == [(1, "before"), (2, "after")]
+    assert partitions == 3 + 1 + DAYS_AHEAD
+
+
 def test_sessions_work_in_utc_whatever_the_server_says(database: str) -> None:
     engine = connect(database, application="test")
     with engine.connect() as connection:
@@ -95,7 +126,7 @@ def test_partitions_are_made_ahead_and_making_them_again_is_safe(database: str) 
         assert days_ahead(connection, today) == DAYS_AHEAD
         later = today + timedelta(days=2)
         made = ensure_partitions(connection, later)
-        assert len(made) == 4, "two tables, two more days"
+        assert len(made) == 6, "three tables, two more days"
         assert ensure_partitions(connection, later) == []
         assert days_ahead(connection, later) == DAYS_AHEAD
         assert days_ahead(connection, date(1999, 1, 1)) == -1

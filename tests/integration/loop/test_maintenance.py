@@ -1,4 +1,4 @@
-"""Log partitions are made a week ahead, and how far they reach is shown even where they cannot be made."""
+"""Log partitions are made a week ahead; how far they reach is shown, and told, even where they cannot be made."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from migrations.schema.partitions import DAYS_AHEAD, TABLES, partition_name
+from monitor import wiring
 from monitor.tasks.maintenance import Maintenance
 from monitor.telemetry import Metrics
-from tests.support.monitored import Stage
+from tests.support.monitored import Stage, settings
 
 
 def ahead(metrics: Metrics) -> float | None:
@@ -51,3 +52,24 @@ def test_a_missing_tomorrow_shows_while_it_cannot_be_made(stage: Stage) -> None:
     assert ahead(metrics) == 0
     task.run()
     assert ahead(metrics) == DAYS_AHEAD
+
+
+def test_days_without_partitions_page_before_writing_stops_and_the_page_ends_once_they_are_made(
+    stage: Stage, database: str
+) -> None:
+    stage.register("v1")
+    detect = wiring.detect(settings(database), stage.engine, Metrics(), stage.clock)
+    drop(stage, *range(3, DAYS_AHEAD + 1))
+    detect.run()
+    assert stage.alerts() == [], "two days are left"
+    drop(stage, 2)
+    stage.clock.advance(5)
+    detect.run()
+    (alert,) = stage.alerts()
+    assert (alert.alertname, alert.severity, alert.state) == ("LogPartitionMissing", "page", "firing")
+    tomorrow = stage.clock.now().date() + timedelta(days=2)
+    assert f"rows find a place until {tomorrow} 00:00 UTC" in alert.annotations["summary"]
+    Maintenance(stage.engine, Metrics(), stage.clock).run()
+    stage.clock.advance(5)
+    detect.run()
+    assert [alert.state for alert in stage.alerts()] == ["resolved"]

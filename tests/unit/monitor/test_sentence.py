@@ -164,6 +164,11 @@ def test_a_failing_and_a_returning_feed_read_differently() -> None:
             "all",
             "A topic’s log starts again since 12:03; what had not been read of the old one is not known.",
         ),
+        (
+            "log_partitions",
+            "all",
+            "The log lacks partitions for the days to come since 12:03; without today’s it stops.",
+        ),
         ("baseline", "all", "The model that answers has no baseline, so no drift can be seen."),
         ("a_new_detector", "image", "something is odd, since 12:03."),
         (None, "image", "something is odd, since 12:03."),
