@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from demo.deployment import CHECKPOINT, LABEL_TOPIC, TOPICS, Deployment, deploy,
 from demo.observe import Observer
 from demo.processes import ProcessError
 from demo.results import Results
+from demo.sequences import write_sequences
 from demo.servers import ServerError, free_port
 from demo.stage import Pace, Stage
 from demo.story import play as play_story
@@ -179,12 +181,24 @@ def scenes(
     hedges: Annotated[bool, typer.Option(help="Let a word in the caption tell something of the class.")] = False,
 ) -> None:
     """Write drawn scenes as a data set, with a configuration for `fusionwatch-inference train` and `ablate`."""
+    _write("drawing", pictures, lambda progress: write_scenes(folder, pictures, seed, hedged=hedges, progress=progress))
+
+
+@app.command()
+def sequences(
+    folder: Annotated[Path, typer.Option(help="An empty folder, or one to make.", file_okay=False)],
+    rows: Annotated[int, typer.Option(help="Rows of video, audio and a table.", min=5)] = 4000,
+    seed: Annotated[int, typer.Option(help="Seed of the rows.", min=0)] = 3,
+) -> None:
+    """Write video and audio features and tables as a data set, with a configuration for `train` and `ablate`."""
+    _write("writing", rows, lambda progress: write_sequences(folder, rows, seed, progress=progress))
+
+
+def _write(doing: str, total: int, write: Callable[[Callable[[int], None]], Path]) -> None:
     with Progress(console=console) as progress:
-        task = progress.add_task("drawing", total=pictures)
+        task = progress.add_task(doing, total=total)
         try:
-            config = write_scenes(
-                folder, pictures, seed, hedged=hedges, progress=lambda done: progress.update(task, completed=done)
-            )
+            config = write(lambda done: progress.update(task, completed=done))
         except OSError as error:
             console.print(str(error), style="red", markup=False, soft_wrap=True)
             raise typer.Exit(1) from None

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from inference.modalities.base import modalities
-from inference.training.build import find_family, options_of, pair_families
+from inference.training.build import families_of, find_family, options_of
 from inference.training.config import ConfigError, Modality, TrainConfig
 from inference.training.keep import OutputFolder
 from inference.training.plan import read_rows
@@ -21,14 +21,18 @@ from inference.training.train import Tell, train
 TABLE = "ablation.json"
 
 
-def _without(ablation: str, report: dict[str, Any]) -> float | None:
+def _ablated(ablation: str, report: dict[str, Any]) -> float | None:
     found: float | None = report["ablation"].get(ablation, {}).get("share")
     return found
 
 
 FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "accuracy": lambda report: report["fused"]["accuracy"]["share"],
-    **{f"{name} missing": partial(_without, f"{name} missing") for name in sorted(modalities())},
+    **{
+        f"{name} {state}": partial(_ablated, f"{name} {state}")
+        for state in ("missing", "alone")
+        for name in sorted(modalities())
+    },
     "calibration error": lambda report: report["fused"]["ece"]["value"],
     "seconds": lambda report: report["seconds"],
 }
@@ -38,8 +42,10 @@ ALONE: dict[str, Modality] = {"image_only": "image", "text_only": "text"}
 
 
 def every_family(config: TrainConfig) -> list[str]:
-    """All that can be compared on images and texts, and each modality alone."""
-    return [*pair_families(config.model.family_modules), *ALONE]
+    """All that can be compared on what the data holds, and of images and texts each alone. Raises AnnotationsError."""
+    there = set().union(*(row.modalities for row in read_rows(config)))
+    alone = ALONE if there == set(ALONE.values()) else ()
+    return [*families_of(there, config.model.family_modules), *alone]
 
 
 def variants(config: TrainConfig, families: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, TrainConfig]]:

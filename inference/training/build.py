@@ -133,10 +133,14 @@ def find_family(config: ModelConfig) -> Family:
     return family
 
 
-def pair_families(modules: tuple[str, ...]) -> list[str]:
-    """The names of all families that take images and texts, without the `fusion_` that full names begin with."""
-    known = families(modules).items()
-    return [name.removeprefix("fusion_") for name, each in sorted(known) if _is_pair(each)]
+def families_of(modalities: set[str], modules: tuple[str, ...]) -> list[str]:
+    """The names of all families that take just these, without the `fusion_` that full names begin with.
+
+    One that takes any of its modalities is for those that no other takes.
+    """
+    known = {name.removeprefix("fusion_"): each for name, each in sorted(families(modules).items()) if not each.raw}
+    fixed = [name for name, each in known.items() if each.modalities is None and set(each.encoders) == modalities]
+    return fixed or [name for name, each in known.items() if modalities <= set(each.encoders)]
 
 
 def _is_pair(family: Family) -> bool:

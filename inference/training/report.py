@@ -31,7 +31,8 @@ Change = Callable[[LabelledExample, int], LabelledExample | None]
 def report(checkpoint: Checkpoint, examples: AnnotatedExamples, true_pair: str | None = None) -> dict[str, Any]:
     """Figures on N ≥ 1 rows that the model was not trained on; shares come with 95% intervals and their counts.
 
-    `fused`: quality on the rows as they are. `ablation`: accuracy where a modality is missing, noise or blank.
+    `fused`: quality on the rows as they are. `ablation`: accuracy where a modality is missing, noise or blank, and of
+    three or more where it is alone.
     `flips`: how often the answer changes when one modality alone is another row's. `retrieval`:
     how far up a picture's text is found among all texts, and the reverse, over rows of the class `true_pair` (by
     default all); null without a shared space. `by`: accuracy by what the rows' metadata say, the most rows first.
@@ -60,6 +61,8 @@ def _ablations(preprocessor: Preprocessor) -> dict[str, Change]:
     """What is asked instead of each row, by what is told of it."""
     names = preprocessor.modalities
     changes: dict[str, Change] = {f"{name} missing": partial(_without, name) for name in names}
+    if len(names) > 2:
+        changes |= {f"{name} alone": partial(_alone, name) for name in names}
     if "image" in names:
         changes["image is noise"] = _noise
     for name, scale in preprocessor.sequences.items():
@@ -71,6 +74,11 @@ def _ablations(preprocessor: Preprocessor) -> dict[str, Change]:
 
 def _without(modality: str, example: LabelledExample, _: int) -> LabelledExample | None:
     changed = example.with_value(modality, None)
+    return changed if changed.values else None
+
+
+def _alone(modality: str, example: LabelledExample, _: int) -> LabelledExample | None:
+    changed = example.only([modality])
     return changed if changed.values else None
 
 

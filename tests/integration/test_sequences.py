@@ -15,6 +15,7 @@ import torch
 from sqlalchemy import Engine, create_engine, select
 
 from demo import servers
+from demo.sequences import LABELS, npy, values, write_sequences
 from inference import cli_train
 from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint
@@ -24,7 +25,6 @@ from migrations.schema import bins as schema_bins
 from migrations.schema.monitoring import baselines
 from migrations.schema.prediction_log import modality_log, prediction_log
 from migrations.schema.summaries import summaries
-from tests.support.sequences import LABELS, npy, values, write_annotations, write_config
 from tests.support.worker import WorkerProcess, in_process, producer, read_all, request, wait_until
 
 ALL = ("audio", "tabular", "video")
@@ -35,8 +35,8 @@ SENT = ("whole", "packed", "partly", "torn", "wide")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; its rows lie beside it."""
     folder = tmp_path_factory.mktemp("sequences")
-    write_annotations(folder, 700)
-    config = write_config(folder, steps=180, learning_rate=3e-3, warmup=10, evaluate_every=180)
+    config = write_sequences(folder, 700, seed=3)
+    config.write_text(config.read_text().replace("600", "180"))
     assert cli_train.run(config, force=False) == cli_train.FINISHED
     return folder / "trained"
 
@@ -104,8 +104,10 @@ def test_no_modality_tells_the_label_and_all_together_do(checkpoint: Checkpoint,
 def test_the_report_tells_of_each_modality(checkpoint: Checkpoint, trained: Path) -> None:
     report = json.loads((trained / "report.json").read_text())
     missing = {f"{name} missing" for name in ALL}
-    assert set(report["ablation"]) == missing | {"audio is noise", "video is noise"}
+    alone = {f"{name} alone" for name in ALL}
+    assert set(report["ablation"]) == missing | alone | {"audio is noise", "video is noise"}
     assert all(share["share"] < 0.75 for share in report["ablation"].values()), "half by chance"
+    assert all(report["ablation"][name]["share"] < 0.4 for name in alone), "a quarter by chance"
     assert set(report["flips"]) == {f"another row's {name}" for name in ALL}
     assert report["retrieval"] is None
     facts = (checkpoint.card.modalities, set(checkpoint.fingerprints))

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from demo.sequences import npy
 from inference.modalities import _sequence, audio, tabular, video
 from inference.modalities.base import Status
 from inference.models.columns import SequenceSettings, TabularSettings
 from inference.models.preprocess import Preprocessor
-from tests.support.sequences import npy
 
 FRAMES = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 SETTINGS = TabularSettings(
