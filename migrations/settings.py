@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -66,6 +66,12 @@ def _explain(settings: type[BaseSettings], error: ValidationError) -> str:
 
 def _shown(field: object, value: object) -> str:
     """The value as found, unless the key holds a secret."""
-    if SecretStr.__name__ in str(getattr(field, "annotation", "")):
+    if _holds_secret(getattr(field, "annotation", None)):
         return "set to a value that is not shown here"
     return repr(value)
+
+
+def _holds_secret(kind: Any) -> bool:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return any(_holds_secret(field.annotation) for field in kind.model_fields.values())
+    return kind is SecretStr or any(map(_holds_secret, get_args(kind)))

@@ -25,6 +25,7 @@ from monitor import (
     cli_policy,
     cli_silences,
     cli_storage,
+    cli_tokens,
     comparison,
     telemetry,
     wiring,
@@ -42,6 +43,7 @@ app.add_typer(cli_champion.app, name="champion")
 app.add_typer(cli_silences.app, name="silence")
 app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_labels.app, name="labels")
+app.add_typer(cli_tokens.app, name="tokens")
 app.command("history")(cli_history.history)
 app.command("retention")(cli_storage.retention)
 

@@ -88,3 +88,10 @@ class RetentionError(MonitorError):
     """Old days cannot be let go of now; the text says why."""
 
     code = "retention"
+
+
+class AccessError(MonitorError):
+    """The API's tokens cannot be used, or there is none where one is needed; the text says which."""
+
+    code = "access"
+    retryable = False

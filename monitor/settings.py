@@ -11,10 +11,12 @@ from migrations.settings import DatabaseSettings
 from monitor.alerts.routes import Route
 from monitor.channels.base import Options, kinds
 from monitor.detectors.base import catalogue
+from monitor.domain.access import SHORTEST
 from monitor.domain.label_queue import FEWEST_ENTRIES
 from monitor.launchers import base as launchers
 from monitor.route_settings import RouteSettings, routes
 from monitor.slo_settings import SloSettings, objectives
+from monitor.token_settings import TokenName, TokenSettings
 
 Seconds = int
 
@@ -186,7 +188,14 @@ class MonitorSettings(DatabaseSettings):
     api_host: str = Field(default="127.0.0.1", description="address of the API and the status page")
     api_port: int = Field(default=8080, ge=0, le=65535, description="its port")
     api_token: SecretStr | None = Field(
-        default=None, min_length=16, description="lets its bearer silence and acknowledge by the API; none: reads only"
+        default=None, min_length=SHORTEST, description="a token named api that has every scope"
+    )
+    api_tokens: dict[TokenName, TokenSettings] = Field(
+        default_factory=dict,
+        description="the API's tokens by name, as `tokens new` prints them; without any nobody writes",
+    )
+    environment: Literal["development", "production"] = Field(
+        default="development", description="in production the API reads with a token alone, and does not start without"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least level logged")
 

@@ -20,6 +20,7 @@ from monitor.domain.policy import PolicyLimits
 from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
 from monitor.domain.slo import Evidence
+from monitor.errors import AccessError
 from monitor.launchers import base as launchers
 from monitor.settings import MonitorSettings
 from monitor.slo_settings import objectives
@@ -43,9 +44,12 @@ from monitor.tasks.silences import Silences
 from monitor.tasks.slo import Slos
 from monitor.tasks.windows import Windows
 from monitor.telemetry import Metrics
+from monitor.token_settings import keyring
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from monitor.api.access import Access
 
 
 class Monitor:
@@ -293,6 +297,21 @@ def champions(settings: MonitorSettings, engine: Engine, clock: Clock | None = N
     return Champions(engine, settings.model, clock or SystemClock())
 
 
+def access(settings: MonitorSettings) -> Access:
+    """Who may call the API. Raises AccessError where a token cannot be used, or in production where there is none."""
+    # Here, as the monitor itself needs no web framework.
+    from monitor.api.access import Access
+
+    keys = keyring(settings.api_tokens, settings.api_token)
+    production = settings.environment == "production"
+    if production and not keys:
+        raise AccessError(
+            "FUSIONWATCH_ENVIRONMENT is production, where reading takes a token, and there is none: "
+            "`fusionwatch-monitor tokens new --name ... --scope read` makes one and prints its setting"
+        )
+    return Access(keys, open_reads=not production)
+
+
 def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
     """The API and the status page, held to what the detectors are told."""
     # Here, as the monitor itself needs no web framework.
@@ -310,7 +329,7 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         slot_seconds=settings.slot_seconds,
         availability_window_seconds=settings.availability_window,
         grace_seconds=settings.grace_seconds,
-        token=None if settings.api_token is None else settings.api_token.get_secret_value(),
+        access=access(settings),
         receivers=alert_wiring.receivers(settings),
         policy=policy(settings, engine, Metrics(), SystemClock()),
         targets=Targets(

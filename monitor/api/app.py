@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from monitor.alerts.message import Links
 from monitor.api import health, jobs, problems, retraining, rollouts, routes, silences
 from monitor.api import receivers as receiver_routes
+from monitor.api.access import Access, require_guards
 from monitor.api.context import Context, Targets
 from monitor.domain.clock import Clock, SystemClock
 from monitor.storage.views.models import Timing
@@ -21,6 +22,8 @@ from monitor.tasks.receivers import Receivers
 from monitor.tasks.silences import Silences
 from monitor.web import page
 
+# What tells nothing of the model.
+FREE = ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static")
 # Nothing from another host, no inline script or style, no frames.
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -43,14 +46,14 @@ def create_app(
     grace_seconds: float = 0,
     targets: Targets | None = None,
     clock: Clock | None = None,
-    token: str | None = None,
+    access: Access | None = None,
     receivers: Receivers | None = None,
     policy: Policy | None = None,
 ) -> FastAPI:
     """The application for one model. A GET reads in one read-only transaction with a deadline.
 
-    Silences and the like are written, and `receivers` tested, for who has the `token`; without one nothing is.
-    `policy` takes retrains that people ask for.
+    `access` says who may do what; by default everybody reads and nobody writes. `policy` takes retrains that people
+    ask for. Raises RuntimeError where an endpoint asks for no scope.
 
     The seconds are those the monitor judges by (an availability window is one hop unless given); `targets` is what
     the page holds the model to.
@@ -81,7 +84,7 @@ def create_app(
         silences=Silences(engine, model, clock),
         cancelling=Cancelling(engine, model, clock),
         receivers=receivers or Receivers({}, model=model, links=Links("", ""), clock=clock),
-        token=token,
+        access=access or Access(),
         policy=policy,
     )
     problems.install(app)
@@ -94,6 +97,7 @@ def create_app(
     app.include_router(health.router)
     page.install(app)
     health.install_metrics(app, version)
+    require_guards(app, FREE)
     app.middleware("http")(_secured)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     return app

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request
 from sqlalchemy import Connection, Engine
 
+from monitor.api.access import Access
 from monitor.domain.clock import Clock
 from monitor.storage.views.calibration import calibration
 from monitor.storage.views.findings import newest_checks
@@ -46,7 +47,7 @@ class Targets:
 class Context:
     """The app's collaborators, and what it shows: one model, judged in the windows that `timing` says.
 
-    Who has the `token` may silence, acknowledge, cancel and test receivers; without one nobody may.
+    `access` says who may read and write.
     """
 
     engine: Engine
@@ -58,7 +59,7 @@ class Context:
     silences: Silences
     cancelling: Cancelling
     receivers: Receivers
-    token: str | None = None
+    access: Access
     policy: Policy | None = None
 
     def period(self, minutes: int) -> Period:

@@ -1,4 +1,4 @@
-"""What people do with jobs under /v1. It takes the token of the settings."""
+"""What people do with jobs under /v1."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel
 
+from monitor.api.access import Retrainer
 from monitor.api.context import Shown
 from monitor.api.problems import RESPONSES
-from monitor.api.silences import Allowed, Ending
+from monitor.api.silences import Ending
 from monitor.errors import JobStateError
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
@@ -22,11 +23,13 @@ class Cancelled(BaseModel):
     was: str
 
 
-@router.post("/jobs/{job_id}/cancel", dependencies=Allowed)
-def cancel(shown: Shown, job_id: Annotated[int, Path(ge=1, le=2**63 - 1)], given: Ending) -> Cancelled:
+@router.post("/jobs/{job_id}/cancel")
+def cancel(
+    caller: Retrainer, shown: Shown, job_id: Annotated[int, Path(ge=1, le=2**63 - 1)], given: Ending
+) -> Cancelled:
     """End a job; its trainer stops at its next heartbeat. 409 where there is none, or it is over."""
     try:
-        job = shown.cancelling.cancel(job_id, actor=given.owner, reason=given.reason)
+        job = shown.cancelling.cancel(job_id, actor=caller.acting(given.owner), reason=given.reason)
     except JobStateError as error:
         raise HTTPException(409, str(error)) from error
     return Cancelled(job_id=job_id, was=str(job.state))

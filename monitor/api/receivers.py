@@ -1,4 +1,4 @@
-"""Receivers under /v1: their names, and a test message to one of them, which takes the token of the settings."""
+"""Receivers under /v1: their names, and a test message to one of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from monitor.api.access import READS, Silencer
 from monitor.api.context import Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES
-from monitor.api.silences import Allowed
 from monitor.channels.base import Outcome
 from monitor.errors import ReceiverError
 
@@ -34,14 +34,14 @@ class Tested(BaseModel):
     reason: str = Field(description="why it was not sent")
 
 
-@router.get("/receivers", responses=example("receivers"))
+@router.get("/receivers", dependencies=READS, responses=example("receivers"))
 def receivers(shown: Shown) -> list[str]:
     """The names of those who are told of alerts."""
     return shown.receivers.names
 
 
-@router.post("/receivers/{name}/test", dependencies=Allowed)
-def fire(shown: Shown, name: Annotated[str, Path(max_length=200)], wanted: TestMessage) -> Tested:
+@router.post("/receivers/{name}/test")
+def fire(_caller: Silencer, shown: Shown, name: Annotated[str, Path(max_length=200)], wanted: TestMessage) -> Tested:
     """Send a message that says it is a test; 404 where there is no such receiver."""
     try:
         delivery = shown.receivers.test(name, severity=wanted.severity, over=wanted.resolve)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from monitor.api.access import READS
 from monitor.api.context import Cursor, Limit, Reading, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES
@@ -11,7 +12,7 @@ from monitor.storage.views import rollouts as views
 from monitor.storage.views.models import Page
 from monitor.storage.views.rollouts import ChampionState, RolloutView
 
-router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
+router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES, dependencies=READS)
 
 
 @router.get("/champion", responses=example("champion"))

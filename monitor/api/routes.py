@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Query
 
+from monitor.api.access import READS
 from monitor.api.context import Cursor, Limit, Minutes, Name, Reading, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES
@@ -38,7 +39,7 @@ from monitor.storage.views.work import AlertState
 from monitor.tasks.baselines import compared
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
-router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
+router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES, dependencies=READS)
 
 
 @router.get("/overview", responses=example("overview"))

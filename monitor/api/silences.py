@@ -1,15 +1,15 @@
-"""Silences and acknowledgements under /v1: what people say of alerts. Writing takes the token of the settings."""
+"""Silences and acknowledgements under /v1: what people say of alerts."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from monitor.api.access import READS, Silencer
 from monitor.api.context import Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES
@@ -18,6 +18,7 @@ from monitor.errors import SilenceError
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
+Owner = Annotated[Text | None, Field(description="who asks, where several share a token; by default the token's name")]
 router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
 
 
@@ -45,16 +46,16 @@ class NewSilence(BaseModel):
     kind: Kind = Field(default=Kind.SILENCE, description="a maintenance window may do without matchers")
     start: datetime | None = None
     end: datetime
-    owner: Text
+    owner: Owner = None
     reason: Text
 
 
 class Ending(BaseModel):
-    """Who ends a silence early, and why."""
+    """Why something is asked for; kept in the audit log."""
 
     model_config = ConfigDict(extra="forbid")
 
-    owner: Text
+    owner: Owner = None
     reason: Text
 
 
@@ -63,7 +64,7 @@ class Acknowledgement(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    owner: Text
+    owner: Owner = None
 
 
 class Acknowledged(BaseModel):
@@ -74,56 +75,40 @@ class Acknowledged(BaseModel):
     acknowledged_by: str
 
 
-def may_write(
-    shown: Shown, authorization: Annotated[str | None, Header(description="`Bearer` and the token")] = None
-) -> None:
-    """Raises 403 where no token is set, 401 where another one or none is given."""
-    if shown.token is None:
-        raise HTTPException(
-            403, "this API only reads: FUSIONWATCH_API_TOKEN is not set; fusionwatch-monitor silence works"
-        )
-    given = (authorization or "").removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode(), shown.token.encode()):
-        raise HTTPException(
-            401, "the header Authorization must be `Bearer` and the token", {"WWW-Authenticate": "Bearer"}
-        )
-
-
-Allowed = [Depends(may_write)]
-
-
-@router.get("/silences", responses=example("silences"))
+@router.get("/silences", dependencies=READS, responses=example("silences"))
 def silences(shown: Shown, ended: bool = False) -> list[SilenceView]:
     """Silences that hold or will hold, newest first; with `ended` those that are over too."""
     return [_view(each) for each in shown.silences.listed(ended=ended)]
 
 
-@router.post("/silences", status_code=201, dependencies=Allowed)
-def add_silence(shown: Shown, wanted: NewSilence) -> SilenceView:
+@router.post("/silences", status_code=201)
+def add_silence(caller: Silencer, shown: Shown, wanted: NewSilence) -> SilenceView:
     """Tell nobody of alerts that equal every matcher. What still fires at the end is told once."""
     try:
-        return _view(shown.silences.add(**dict(wanted)))
+        given = {**dict(wanted), "owner": wanted.owner or caller.acting()}
+        return _view(shown.silences.add(**given, actor=caller.acting(wanted.owner)))
     except SilenceError as error:
         raise HTTPException(422, str(error)) from error
 
 
-@router.delete("/silences/{silence_id}", dependencies=Allowed)
-def end_silence(shown: Shown, silence_id: Id, ending: Ending) -> SilenceView:
+@router.delete("/silences/{silence_id}")
+def end_silence(caller: Silencer, shown: Shown, silence_id: Id, ending: Ending) -> SilenceView:
     """End a silence now; 409 where there is none, or it is over."""
     try:
-        return _view(shown.silences.end(silence_id, actor=ending.owner, reason=ending.reason))
+        return _view(shown.silences.end(silence_id, actor=caller.acting(ending.owner), reason=ending.reason))
     except SilenceError as error:
         raise HTTPException(409, str(error)) from error
 
 
-@router.post("/alerts/{alert_id}/acknowledge", dependencies=Allowed)
-def acknowledge(shown: Shown, alert_id: Id, given: Acknowledgement) -> Acknowledged:
+@router.post("/alerts/{alert_id}/acknowledge")
+def acknowledge(caller: Silencer, shown: Shown, alert_id: Id, given: Acknowledgement) -> Acknowledged:
     """Look after a firing alert, which then is not repeated; 409 where it does not fire."""
     try:
-        name = shown.silences.acknowledge(alert_id, actor=given.owner)
+        owner = given.owner or caller.acting()
+        name = shown.silences.acknowledge(alert_id, owner=owner, actor=caller.acting(given.owner))
     except SilenceError as error:
         raise HTTPException(409, str(error)) from error
-    return Acknowledged(alert_id=alert_id, alert=name, acknowledged_by=given.owner)
+    return Acknowledged(alert_id=alert_id, alert=name, acknowledged_by=owner)
 
 
 def _view(silence: Silence) -> SilenceView:

@@ -44,8 +44,8 @@ def listed(
     return [_read(row) for row in rows]
 
 
-def create(connection: Connection, model: str, draft: Draft, now: datetime) -> Silence:
-    """Keep a checked draft. Audited."""
+def create(connection: Connection, model: str, draft: Draft, now: datetime, actor: str | None = None) -> Silence:
+    """Keep a checked draft. Audited, by default as its owner's."""
     row = connection.execute(
         insert(silences)
         .values(
@@ -67,7 +67,7 @@ def create(connection: Connection, model: str, draft: Draft, now: datetime) -> S
         "ends_at": draft.end.isoformat(),
         "reason": draft.reason,
     }
-    _audit(connection, "silence_created", f"silence {row.silence_id}", draft.owner, now, details)
+    _audit(connection, "silence_created", f"silence {row.silence_id}", actor or draft.owner, now, details)
     return _read(row)
 
 
@@ -88,14 +88,14 @@ def end(connection: Connection, model: str, silence_id: int, *, actor: str, reas
     return _read(row)
 
 
-def acknowledge(connection: Connection, model: str, alert_id: int, *, actor: str, now: datetime) -> str:
-    """Note who looks after a firing alert; its name. Audited. Raises SilenceError where it does not fire."""
+def acknowledge(connection: Connection, model: str, alert_id: int, *, owner: str, actor: str, now: datetime) -> str:
+    """Note that `owner` looks after a firing alert; its name. Audited. Raises SilenceError where it does not fire."""
     mine = alerts.c.labels["model"].astext == model
     row = connection.execute(
         update(alerts)
         .where(mine, alerts.c.alert_id == alert_id, alerts.c.state == str(State.FIRING))
         .where(alerts.c.acknowledged_by.is_(None))
-        .values(acknowledged_by=actor, acknowledged_at=now)
+        .values(acknowledged_by=owner, acknowledged_at=now)
         .returning(alerts.c.alertname, alerts.c.modality)
     ).first()
     if row is None:

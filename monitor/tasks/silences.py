@@ -25,14 +25,25 @@ class Silences:
         return self._clock.now()
 
     def add(
-        self, matchers: Mapping[str, str], *, kind: Kind, start: datetime | None, end: datetime, owner: str, reason: str
+        self,
+        matchers: Mapping[str, str],
+        *,
+        kind: Kind,
+        start: datetime | None,
+        end: datetime,
+        owner: str,
+        reason: str,
+        actor: str | None = None,
     ) -> Silence:
-        """Silence from `start`, by default from now, until `end`. Raises SilenceError with what is wrong."""
+        """Silence from `start`, by default from now, until `end`; `actor` is who asked, by default the owner.
+
+        Raises SilenceError with what is wrong.
+        """
         now = self._clock.now()
         draft = Draft(kind, matchers, start or now, end, owner, reason)
         draft.check(now)
         with self._engine.begin() as connection:
-            return silences.create(connection, self._model, draft, now)
+            return silences.create(connection, self._model, draft, now, actor)
 
     def end(self, silence_id: int, *, actor: str, reason: str) -> Silence:
         """End a silence early. Raises SilenceError where there is none, or it is over."""
@@ -44,7 +55,12 @@ class Silences:
         with self._engine.connect() as connection:
             return silences.listed(connection, self._model, self._clock.now(), ended=ended)
 
-    def acknowledge(self, alert_id: int, *, actor: str) -> str:
-        """Look after a firing alert: it is not repeated; its name. Raises SilenceError where it does not fire."""
+    def acknowledge(self, alert_id: int, *, actor: str, owner: str | None = None) -> str:
+        """Let `owner`, by default the actor, look after a firing alert: it is not repeated; its name.
+
+        Raises SilenceError where it does not fire.
+        """
         with self._engine.begin() as connection:
-            return silences.acknowledge(connection, self._model, alert_id, actor=actor, now=self._clock.now())
+            return silences.acknowledge(
+                connection, self._model, alert_id, owner=owner or actor, actor=actor, now=self._clock.now()
+            )

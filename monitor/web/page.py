@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from sqlalchemy import Connection
 
+from monitor.api.access import READS
 from monitor.api.context import Context, Reading, Shown
 from monitor.domain.progress import in_words
 from monitor.storage.views.promises import promises
@@ -28,7 +29,7 @@ WINDOWS_AT_FIRST = 120
 STRIP_BUCKETS = 90
 DEAD_LETTER_MINUTES = 24 * 60
 RECENT = 12
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=READS)
 
 
 def _environment() -> Environment:

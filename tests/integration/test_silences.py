@@ -19,17 +19,19 @@ from typer.testing import CliRunner
 from migrations.connect import connect
 from migrations.schema.monitoring import alerts, audit_log
 from monitor import alert_wiring
+from monitor.api.access import Access
 from monitor.api.app import create_app
 from monitor.cli import app
 from monitor.domain.clock import SystemClock
 from monitor.domain.silence import Draft, Kind
 from monitor.storage import silences
-from tests.support import seed
+from tests.support import seed, tokens
 from tests.support.http_stub import answering
 from tests.support.monitored import settings
 
 TOKEN = "sixteen characters or more"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+ACCESS = tokens.of({"ann": (TOKEN, "silence")})
 
 
 @pytest.fixture
@@ -41,11 +43,11 @@ def engine(database: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def client(engine: Engine) -> TestClient:
-    return of(engine, TOKEN)
+    return of(engine, ACCESS)
 
 
-def of(engine: Engine, token: str | None) -> TestClient:
-    return TestClient(create_app(engine, model=seed.MODEL, clock=seed.FixedClock(), token=token, **seed.TIMING))
+def of(engine: Engine, access: Access) -> TestClient:
+    return TestClient(create_app(engine, model=seed.MODEL, clock=seed.FixedClock(), access=access, **seed.TIMING))
 
 
 def wanted(**changes: Any) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def test_made_listed_ended_and_audited(client: TestClient, engine: Engine) -> No
     again = client.request("DELETE", path, json=ending, headers=BEARER)
     assert (again.status_code, again.headers["content-type"]) == (409, "application/problem+json")
     assert "it ended at" in again.json()["detail"]
-    assert actions(engine) == [("silence_created", "ann"), ("silence_ended", "bob")]
+    assert actions(engine) == [("silence_created", "ann"), ("silence_ended", "ann for bob")]
 
 
 @pytest.mark.parametrize(
@@ -117,9 +119,9 @@ def test_a_wrong_silence_is_refused_with_what_is_wrong(client: TestClient, chang
 
 
 def test_only_who_has_the_token_writes(engine: Engine) -> None:
-    assert of(engine, None).post("/v1/silences", json=wanted()).status_code == 403
+    assert of(engine, Access()).post("/v1/silences", json=wanted()).status_code == 403
     for headers in ({}, {"Authorization": "Bearer another token"}):
-        refused = of(engine, TOKEN).post("/v1/silences", json=wanted(), headers=headers)
+        refused = of(engine, ACCESS).post("/v1/silences", json=wanted(), headers=headers)
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
     assert actions(engine) == []
 
@@ -173,7 +175,7 @@ def of_receivers(engine: Engine, **options: str) -> TestClient:
     hook = {"channel": "webhook", "secret": "a long shared secret", **options}
     url = engine.url.render_as_string(hide_password=False)
     receivers = alert_wiring.receivers(settings(url, receivers={"hook": hook, "log": {"channel": "log"}}))
-    app = create_app(engine, model=seed.MODEL, token=TOKEN, receivers=receivers, **seed.TIMING)
+    app = create_app(engine, model=seed.MODEL, access=ACCESS, receivers=receivers, **seed.TIMING)
     return TestClient(app)
 
 

@@ -144,8 +144,8 @@ def test_people_ask_for_a_retrain_with_the_token_alone_and_once(
     actions = [
         (each["action"], each["actor"], each["details"]["reason"]) for each in client.get("/v1/history").json()["items"]
     ]
-    assert actions == [(name, "kim", ASKED["reason"]) for name in ("retrain_requested", "retrain_approved")]
-    assert "kim asked for it" in command("history")
+    assert actions == [(name, "api for kim", ASKED["reason"]) for name in ("retrain_requested", "retrain_approved")]
+    assert "api for kim asked for it" in command("history")
     change(stage, model_versions, family="observed")
     for path in ("retrain", "retrain/approve"):
         assert "served elsewhere" in client.post(f"/v1/{path}", json=ASKED, headers=BEARER).json()["detail"]

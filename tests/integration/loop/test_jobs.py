@@ -17,6 +17,7 @@ from monitor.storage import jobs as stored
 from monitor.tasks.jobs import Cancelling, Jobs
 from monitor.telemetry import Metrics
 from tests.support.monitored import HOP, SLOT, WINDOW, Stage, settings
+from tests.support.tokens import of
 
 TOKEN = "0123456789abcdef"
 
@@ -115,12 +116,12 @@ def test_a_job_is_cancelled_once_by_who_may(stage: Stage, queue: Jobs) -> None:
         hop_seconds=HOP,
         window_seconds=WINDOW,
         clock=stage.clock,
-        token=TOKEN,
+        access=of({"kim": (TOKEN, "retrain")}),
     )
     client = TestClient(app)
     ask(stage)
     trainer(stage, state="running", claimed_by="t1", attempts=1, lease_until=stage.clock.now() + timedelta(seconds=60))
-    said = {"owner": "kim", "reason": "wrong labels"}
+    said = {"reason": "wrong labels"}
     assert client.post("/v1/jobs/1/cancel", json=said).status_code == 401
     assert job(stage).state == "running"
     allowed = {"Authorization": f"Bearer {TOKEN}"}
