@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 # Raised with the first program version that uses what a revision adds: `python -m migrations expand` goes as far, and
 # up to it revisions only add. What takes away comes behind it, for `contract`.
-MINIMUM_REVISION = "0013"
+MINIMUM_REVISION = "0014"
 # libpq's seconds and milliseconds: a silent connection is asked after 30 s, then three times in 30 s.
 _VANISHED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 

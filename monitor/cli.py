@@ -23,6 +23,7 @@ from monitor import (
     cli_jobs,
     cli_labels,
     cli_policy,
+    cli_reports,
     cli_silences,
     cli_storage,
     cli_tokens,
@@ -46,6 +47,7 @@ app.add_typer(cli_labels.app, name="labels")
 app.add_typer(cli_tokens.app, name="tokens")
 app.command("history")(cli_history.history)
 app.command("retention")(cli_storage.retention)
+app.command("report")(cli_reports.report)
 
 
 @app.command()

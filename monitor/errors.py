@@ -72,6 +72,13 @@ class SilenceError(MonitorError):
     retryable = False
 
 
+class ReportError(MonitorError):
+    """A report cannot be made; the text says why."""
+
+    code = "report"
+    retryable = False
+
+
 class FencedError(MonitorError):
     """This monitor led when its task began and does not lead now: it must not write."""
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from monitor.alerts import flaps
 from monitor.alerts.routes import Kind, Route, complaints, everyone, parse
-from monitor.alerts.rules import RULES, UNWRITABLE
+from monitor.alerts.rules import RULES, UNWRITABLE, WEEKLY_REPORT
 from monitor.domain.signals import PAGE, TICKET
 
 
@@ -32,7 +32,7 @@ class RouteSettings(BaseModel):
 def kinds() -> frozenset[Kind]:
     """Every alert there is, by name and severity."""
     shipped = {(rule.alertname, rule.severity) for rule in RULES}
-    return frozenset(shipped | {(flaps.ALERTNAME, TICKET), (UNWRITABLE, PAGE)})
+    return frozenset(shipped | {(flaps.ALERTNAME, TICKET), (UNWRITABLE, PAGE), (WEEKLY_REPORT, TICKET)})
 
 
 def routes(given: Sequence[RouteSettings], receivers: Collection[str]) -> tuple[Route, ...]:

@@ -14,6 +14,7 @@ from monitor.detectors.base import catalogue
 from monitor.domain.access import SHORTEST
 from monitor.domain.label_queue import FEWEST_ENTRIES
 from monitor.launchers import base as launchers
+from monitor.reports.base import kinds as report_kinds
 from monitor.route_settings import RouteSettings, routes
 from monitor.slo_settings import SloSettings, objectives
 from monitor.token_settings import TokenName, TokenSettings
@@ -166,6 +167,24 @@ class MonitorSettings(DatabaseSettings):
     dashboard_url: HttpUrl = Field(default=HttpUrl("http://127.0.0.1:8080/"), description="where messages link to")
     runbook_url: str = Field(default="dashboards/runbooks", min_length=1, description="folder or site of the runbooks")
 
+    reports: tuple[Literal["daily", "weekly"], ...] = Field(
+        default=("daily", "weekly"), description="reports by schedule, of days and weeks in UTC; [] makes none"
+    )
+    report_kinds: tuple[str, ...] | None = Field(
+        default=None, description="kinds of report that are made; all by default: evidently, summary"
+    )
+    report_delay_seconds: Seconds = Field(
+        default=3600, ge=0, le=86400, description="from a period's end to its report, for what comes late"
+    )
+    report_keep_days: int = Field(default=180, ge=1, le=3650, description="reports of older periods are dropped")
+    report_deadline_seconds: Seconds = Field(
+        default=300, ge=1, le=3600, description="a kind of report that takes longer is left out of it"
+    )
+    report_memory_mb: int = Field(
+        default=2048, ge=64, le=1_048_576, description="address space of the process that makes one"
+    )
+    report_interval_seconds: float = Field(default=60, gt=0, le=3600, description="how often reports are looked at")
+
     detect_interval_seconds: float = Field(default=5, gt=0, le=3600, description="how often to look for a window's end")
     notify_interval_seconds: float = Field(default=2, gt=0, le=3600, description="how often the outbox is emptied")
     retrain_interval_seconds: float = Field(default=10, gt=0, le=3600, description="how often jobs are looked at")
@@ -225,6 +244,16 @@ class MonitorSettings(DatabaseSettings):
         if not steps or list(steps) != sorted(set(steps)) or not 1 <= steps[0] <= steps[-1] <= 100:
             raise ValueError(f"steps must grow within 1 to 100, as [10, 50, 100], not {list(steps)}")
         return steps
+
+    @field_validator("report_kinds")
+    @classmethod
+    def _known_reports(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = sorted(set(names or ()) - set(report_kinds()))
+        if unknown:
+            raise ValueError(f"unknown kinds {unknown}; there are {sorted(report_kinds())}")
+        if names is not None and "summary" not in names:
+            raise ValueError("'summary' must be among them: it tells of the others, and is left when they fail")
+        return names
 
     @field_validator("launcher")
     @classmethod

@@ -44,6 +44,7 @@ class Metrics:
         self.notification_failures = self._counter("notification_failures", "tries that failed", "receiver", "reason")
         self.retrain_jobs = self._counter("retrain_jobs", "retrain jobs queued or ended", "result")
         self.promotions = self._counter("promotions", "gate verdicts: promoted or rejected", "result")
+        self.reports = self._counter("reports", "reports: done, incomplete or failed", "cadence", "result")
         self.partition_days_ahead = self._gauge("log_partition_days_ahead", "days that have their log partition")
         self._gauge("build_info", "what is running", "version", "revision").labels(version("fusionwatch"), "").set(1)
 

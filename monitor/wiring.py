@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine
 
 from migrations.connect import connect, unreachable
-from monitor import alert_wiring
+from monitor import alert_wiring, report_wiring
 from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
 from monitor.archive.folder import Archive
 from monitor.detectors.base import catalogue
@@ -69,6 +69,7 @@ class Monitor:
         self.retrain = retrain(settings, self.engine, self.metrics, clock)  # for what people ask, who need not lead
         self.jobs = jobs(settings, fenced, self.metrics, clock)
         self.maintenance = Maintenance(fenced, self.metrics, clock)
+        self.reports = report_wiring.reports(settings, fenced, self._channels, self.metrics, clock)
         self.lifeline = alert_wiring.lifeline(settings, self.engine, self._channels, self.metrics, clock)
         tasks = (
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
@@ -78,6 +79,7 @@ class Monitor:
             Task("jobs", settings.retrain_interval_seconds, self.jobs.run),
             Task("retrain", settings.retrain_interval_seconds, retrain(settings, fenced, self.metrics, clock).run),
             Task("rollout", settings.rollout_check_seconds, rollouts(settings, fenced, self.metrics, clock).run),
+            Task("report", settings.report_interval_seconds, self.reports.run, stop=self.reports.stop),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
             Task("retention", settings.maintenance_interval_seconds, retention(settings, fenced, clock).run),
         )

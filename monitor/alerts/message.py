@@ -13,6 +13,7 @@ from monitor.alerts.rules import ALL, Rule, labels
 from monitor.alerts.stages import FIRING, RESOLVED, Notice
 from monitor.domain.alert import fingerprint
 from monitor.domain.finding import Finding
+from monitor.domain.signals import PAGE
 
 SCHEMA_VERSION = 1
 
@@ -77,14 +78,15 @@ def direct(
     resolved_at: datetime | None,
     links: Links,
     runbook: str,
+    severity: str = PAGE,
 ) -> dict[str, Any]:
-    """The message of a page that no finding and no row of the database stands behind; `alert_id` is null."""
+    """The message of what no finding and no alert of the database stands behind; `alert_id` is null."""
     return {
         "schema_version": SCHEMA_VERSION,
         "alert_id": None,
         "fingerprint": fingerprint(alertname, labels(model, ALL)),
         "alertname": alertname,
-        "severity": "page",
+        "severity": severity,
         "state": FIRING if resolved_at is None else RESOLVED,
         "model": model,
         "modality": ALL,

@@ -30,6 +30,8 @@ BURN_RATE_ALERTS: Mapping[str, str] = {PAGE: "ErrorBudgetBurnFast", TICKET: "Err
 LEFT_TO_GRADUAL = "left_to_sequential"
 # The alert that no rule makes: the monitor cannot keep any other.
 UNWRITABLE = "DatabaseWritesFail"
+# The ticket that no rule makes: it tells where the report of last week is.
+WEEKLY_REPORT = "WeeklyReport"
 # Alerts that show by labels that the model got worse: what a retrain answers.
 QUALITY_ALERTS = frozenset({"AccuracyDrop", "CalibrationDrift"})
 

@@ -8,9 +8,11 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, Select, cast, func, select
+from sqlalchemy import BigInteger, Connection, DateTime, Row, Select, any_, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from migrations.schema import bins
+from migrations.schema.monitoring import model_versions
 from migrations.schema.summaries import summaries
 from monitor.domain.window import Summary, Window, assemble
 
@@ -63,13 +65,60 @@ def by_slot(
 
     Raises as `of_version` does.
     """
-    query = _of_version(window, model_version).where(summaries.c.modality.in_(list(modalities)))
-    rows = connection.execution_options(yield_per=AT_ONCE).execute(query)
+    yield from _in_slots(connection, _of_version(window, model_version), modalities)
+
+
+def _in_slots(
+    connection: Connection, query: Select[Any], modalities: Iterable[str]
+) -> Iterator[tuple[datetime, dict[str, Summary]]]:
+    of_modalities = query.where(summaries.c.modality.in_(list(modalities)))
+    rows = connection.execution_options(yield_per=AT_ONCE).execute(of_modalities)
     for start, of_slot in groupby(rows, lambda row: row.slot_start):
         parts: dict[str, list[tuple[datetime, Summary]]] = defaultdict(list)
         for row in of_slot:
             parts[row.modality].append((start, _summary(row)))
         yield start, {modality: assemble(modality, kept) for modality, kept in parts.items()}
+
+
+def versions_of(connection: Connection, window: Window, model: str) -> dict[str, int]:
+    """The model's versions that answered in the window, with how many slots each wrote, the most first."""
+    of_model = select(model_versions.c.version).where(model_versions.c.model == model)
+    slots = func.count(summaries.c.slot_start.distinct())
+    rows = connection.execute(
+        select(summaries.c.model_version, slots)
+        .where(
+            summaries.c.slot_start >= window.start,
+            summaries.c.slot_start < window.end,
+            summaries.c.model_version.in_(of_model),
+        )
+        .group_by(summaries.c.model_version)
+        .order_by(slots.desc(), summaries.c.model_version)
+    )
+    return dict(rows.all())
+
+
+def sampled(
+    connection: Connection, window: Window, model_version: str, modalities: Iterable[str], most: int
+) -> Iterator[dict[str, Summary]]:
+    """At most so many slots of the window, evenly spread, as `by_slot` gives them: a week costs what a day does.
+
+    Raises as `of_version` does.
+    """
+    starts = connection.scalars(
+        select(summaries.c.slot_start)
+        .distinct()
+        .where(
+            summaries.c.slot_start >= window.start,
+            summaries.c.slot_start < window.end,
+            summaries.c.model_version == model_version,
+        )
+        .order_by(summaries.c.slot_start)
+    ).all()
+    count = min(most, len(starts))
+    wanted = [starts[(2 * place + 1) * len(starts) // (2 * count)] for place in range(count)]
+    chosen = summaries.c.slot_start == any_(cast(wanted, ARRAY(DateTime(timezone=True))))
+    for _, found in _in_slots(connection, _of_version(window, model_version).where(chosen), modalities):
+        yield found
 
 
 def counts_of_all_versions(connection: Connection, window: Window, modalities: Iterable[str]) -> dict[str, Summary]:

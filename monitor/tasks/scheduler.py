@@ -25,12 +25,13 @@ TICK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every `seconds`: by the leader alone, or by every monitor."""
+    """Something to do every `seconds`: by the leader alone, or by every monitor. `stop` ends a long run early."""
 
     name: str
     seconds: float
     run: Callable[[], None]
     leader_only: bool = True
+    stop: Callable[[], None] | None = None
 
 
 class Scheduler:
@@ -59,6 +60,9 @@ class Scheduler:
         try:
             self._watch(stop)
         finally:
+            for task in self.tasks:
+                if task.stop is not None:
+                    task.stop()
             self._scheduler.shutdown(wait=True)
             self._leadership.release()
             self._metrics.leader.set(0)

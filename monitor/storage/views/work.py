@@ -108,6 +108,23 @@ def alerts_page(
     return Page(items=items, next_cursor=items[-1].alert_id if len(rows) > limit else None)
 
 
+def alerts_of_period(connection: Connection, model: str, period: Period, limit: int) -> list[AlertView]:
+    """Alerts that fired, or still did, in the period: pages first, then the longest."""
+    until = func.least(func.coalesce(alerts.c.resolved_at, period.end), period.end)
+    query = (
+        _alerts(model)
+        .where(
+            alerts.c.firing_since < period.end,
+            (alerts.c.resolved_at.is_(None)) | (alerts.c.resolved_at >= period.start),
+        )
+        .order_by(
+            case((alerts.c.severity == "page", 0), else_=1), (until - alerts.c.firing_since).desc(), alerts.c.alert_id
+        )
+        .limit(limit)
+    )
+    return [AlertView.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+
+
 def _alerts(model: str) -> Select[*tuple[Any, ...]]:
     shown = [alerts.c[name] for name in AlertView.model_fields if name not in ("since", "silenced", "detector")]
     silenced = func.jsonb_build_object(
@@ -143,6 +160,14 @@ def jobs_page(connection: Connection, model: str, *, limit: int, cursor: int | N
     rows = connection.execute(query.order_by(jobs.c.job_id.desc()).limit(limit + 1)).mappings().all()
     items = [JobView.model_validate(dict(row)) for row in rows[:limit]]
     return Page(items=items, next_cursor=items[-1].job_id if len(rows) > limit else None)
+
+
+def jobs_of_period(connection: Connection, model: str, period: Period, limit: int) -> list[JobView]:
+    """Jobs that were asked for, or ended, in the period, newest first."""
+    asked = (jobs.c.created_at >= period.start) & (jobs.c.created_at < period.end)
+    ended = (jobs.c.finished_at >= period.start) & (jobs.c.finished_at < period.end)
+    query = _jobs(model).where(asked | ended).order_by(jobs.c.job_id.desc()).limit(limit)
+    return [JobView.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
 
 def _jobs(model: str) -> Select[*tuple[Any, ...]]:

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from monitor.alerts import flaps
-from monitor.alerts.rules import RULES, Rule
-from monitor.tasks import lifeline
+from monitor.alerts.rules import RULES, WEEKLY_REPORT, Rule
+from monitor.tasks import lifeline, report
 
 DASHBOARDS = Path(__file__).parents[3] / "dashboards"
 RUNBOOKS = DASHBOARDS / "runbooks"
@@ -49,6 +49,10 @@ def test_the_ticket_about_flapping_has_one() -> None:
     assert check(flaps.RUNBOOK, "ticket") == flaps.ALERTNAME
 
 
+def test_the_ticket_about_the_weekly_report_has_one() -> None:
+    assert check(report.RUNBOOK, "ticket") == WEEKLY_REPORT
+
+
 def test_runbooks_that_prometheus_names_exist() -> None:
     assert PROMETHEUS
     for rule in PROMETHEUS:
@@ -60,4 +64,5 @@ def test_no_runbook_is_without_its_rule() -> None:
         *(rule.runbook for rule in RULES),
         lifeline.RUNBOOK,
         flaps.RUNBOOK,
+        report.RUNBOOK,
     }

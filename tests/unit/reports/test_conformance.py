@@ -1,0 +1,111 @@
+"""Every kind of report: it makes whole, self-contained files of any material, or says in words why it cannot."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import pytest
+
+from monitor.reports.base import kinds
+from monitor.reports.columns import compare
+from monitor.reports.material import Document, Material
+from monitor.reports.run import Bounds, Rendered, Renderer
+from monitor.storage.views.reports import FILE_NAME
+from tests.support.report_material import ODD, material, nothing, period, reference
+
+MISSING = material(compare(reference(), {}, 0), documents=[Document(name="evidently", error="it broke")])
+CHEAP = [name for name, kind in kinds().items() if not kind.isolated]
+
+
+class Page(HTMLParser):
+    """What a page would load, and what it says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.scripts = 0
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            if name in ("src", "srcset") or (name == "href" and tag == "link"):
+                self.loads.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def rendered() -> Rendered:
+    """Every kind, of an eventful day whose window has one row: the isolated ones in a process each."""
+    one_row = compare(reference(), period(rows=1), 1)
+    return Renderer(Bounds()).render(material(one_row))
+
+
+def test_every_kind_is_rendered_and_loads_nothing(rendered: Rendered) -> None:
+    assert rendered.error is None
+    assert {each.name for each in rendered.documents} == set(kinds())
+    assert set(rendered.files) == {name for each in rendered.documents for name in each.files}
+    for name, body in rendered.files.items():
+        assert FILE_NAME.fullmatch(name)
+        if name.endswith(".html"):
+            page = Page(body.decode())
+            assert [each for each in page.loads if not each.startswith("data:")] == [], name
+            assert re.findall(rb"url\((?!data:|#|\\?[\"']?#)[^)]*https?:", body) == [], name
+    assert b"<h1" in rendered.files["evidently.html"]
+
+
+@pytest.mark.parametrize("name", CHEAP)
+@pytest.mark.parametrize("given", [material(), nothing(), MISSING], ids=["eventful", "nothing", "missing"])
+def test_what_is_left_when_all_else_fails_takes_any_material(name: str, given: Material) -> None:
+    for file, text in kinds()[name].render(given).items():
+        assert FILE_NAME.fullmatch(file)
+        assert "None" not in text, file
+        if file.endswith(".html"):
+            assert Page(text).scripts == 0, "words of alerts and errors stay words"
+            assert Page(text).loads == []
+
+
+def test_the_summary_says_what_matters() -> None:
+    files = kinds()["summary"].render(MISSING)
+    page = " ".join("".join(Page(files["summary.html"]).words).split())
+    for said in (
+        "86 400 requests, 0 pages, 1 ticket, 1 check drifted and 1 error budget overdrawn.",
+        "EmbeddingDrift of image was still firing: image moved",
+        "The 30-day budget of image availability is overdrawn by 20%",
+        f"Retrain job 4 failed: {ODD}",
+        "Image and text pairing: never judged in the period, as there is nothing to compare with.",
+        "12 labels came in the period; 500 are needed",
+        "The report “evidently” is missing from this one: it broke.",
+        "Not compared: image: the period has no rows of it.",
+    ):
+        assert said in page, said
+    assert "Nothing to do." not in page
+    markdown = files["summary.md"]
+    assert "image moved a\\|b\\*c\\_\\<script\\>alert(1)\\</script\\>" in markdown
+    tables = [line for line in markdown.splitlines() if line.startswith("|")]
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
+    assert widths == {3, 6, 7}, "figures, objectives, incidents and verdicts: no row has a stray bar"
+
+
+def test_a_day_without_anything_asks_for_nothing_and_says_so() -> None:
+    page = kinds()["summary"].render(nothing())["summary.html"]
+    assert "No requests were answered." in page
+    assert "Nothing to do." in page
+
+
+def test_a_kind_that_takes_too_long_or_too_much_is_told_of_by_the_summary() -> None:
+    for bounds, why in (
+        (Bounds(memory_bytes=192 * 1024**2), "needed more than 192 MiB of address space"),
+        (Bounds(deadline=timedelta(seconds=0.1)), "took longer than 0.1 s"),
+    ):
+        made = Renderer(bounds).render(material())
+        assert made.error is not None
+        assert made.error.startswith("evidently: ")
+        assert why in made.error
+        assert set(made.files) == {"summary.html", "summary.md"}
+        assert b"is missing from this one" in made.files["summary.html"]
