@@ -39,9 +39,11 @@ def test_quality_and_embeddings_move_by_what_the_inputs_moved() -> None:
         moved = wasserstein_distance(found[name].reference, found[name].current)
         assert moved == pytest.approx(3.0, abs=0.1)
     far = found["image embedding distance"]
-    assert np.mean(far.reference) == pytest.approx(1, abs=0.01), "one is how far the baseline's own groups lie"
+    assert np.array(far.reference, float).mean() == pytest.approx(1, abs=0.01), (
+        "one is how far the baseline's own groups lie"
+    )
     # four features moved by 3: a length of 6, beside groups of 8 whose own is about sqrt(4 / 8)
-    assert np.mean(far.current) == pytest.approx(6 / np.sqrt(4 / 8), rel=0.15)
+    assert np.array(far.current, float).mean() == pytest.approx(6 / np.sqrt(4 / 8), rel=0.15)
 
 
 def test_groups_of_other_sizes_are_compared_as_groups_of_one_size() -> None:
