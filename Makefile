@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,11 +54,18 @@ test-kafka: $(VENV)/.dev ## Kafka-facing tests on Apache Kafka (Java 17+, Maven)
 kafka: $(VENV)/.dev ## An Apache Kafka in the foreground until Ctrl-C; ARGS="--port 9092 --secure"
 	@$(BIN)/python -m tests.support.run_kafka $(ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy strict, import rules
+lint: $(VENV)/.dev ## ruff, mypy strict, import rules, known vulnerabilities where a service can be asked
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 3
+	@$(BIN)/python -m tests.support.audit --tolerate-no-service
+
+audit: $(VENV)/.dev ## Known vulnerabilities of what is locked (pip-audit); fails where no service can be asked
+	@$(BIN)/python -m tests.support.audit
+
+sbom: $(VENV)/.dev ## Bills of materials of the two images, CycloneDX JSON, into build/
+	@$(BIN)/python -m tests.support.sbom
 
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet .
