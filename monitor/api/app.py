@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from monitor.alerts.message import Links
 from monitor.api import health, jobs, problems, retraining, rollouts, routes, silences
 from monitor.api import receivers as receiver_routes
+from monitor.api import reports as report_routes
 from monitor.api.access import Access, require_guards
 from monitor.api.context import Context, Targets
 from monitor.domain.clock import Clock, SystemClock
@@ -94,6 +95,8 @@ def create_app(
     app.include_router(receiver_routes.router)
     app.include_router(retraining.router)
     app.include_router(rollouts.router)
+    app.include_router(report_routes.router)
+    app.include_router(report_routes.files)
     app.include_router(health.router)
     page.install(app)
     health.install_metrics(app, version)
@@ -105,7 +108,8 @@ def create_app(
 
 async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await call_next(request)
-    response.headers.update(SECURITY_HEADERS)
-    if request.url.path.startswith("/v1/") or request.url.path == "/":
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)  # a report's page has a policy of its own
+    if request.url.path.startswith(("/v1/", "/reports")) or request.url.path == "/":
         response.headers["Cache-Control"] = "no-store"
     return response

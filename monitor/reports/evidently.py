@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from html import escape
 
 from monitor.reports.base import ReportKind
+from monitor.reports.columns import POINTS
 from monitor.reports.material import Material
 
 FILE = "evidently.html"
@@ -64,9 +65,9 @@ def _titled(page: str, material: Material) -> str:
     notes = [
         f"“Reference” is {escape(material.baseline or 'the baseline')}; “current” is the period, from "
         f"{material.compared.slots:,} of its slots ({rows:,} requests) of version {escape(material.version or '')}.",
-        "Every column is drawn to 1,000 points, so its row counts say nothing. Quality and embedding figures are means "
-        "of groups of requests. “Drift” here is a distance above 0.1, without a test: alerts go by fusionwatch’s own "
-        "verdicts, which the summary has.",
+        f"Every column is drawn to {POINTS:,} points in no order, so row counts and plots over the index say nothing. "
+        "Quality and embedding figures are means of groups of requests. “Drift” here is a distance above 0.1, without "
+        "a test: alerts go by fusionwatch’s own verdicts, which the summary has.",
     ]
     if material.compared.left_out:
         notes.append(f"Left out: {escape('; '.join(material.compared.left_out))}.")
@@ -74,7 +75,7 @@ def _titled(page: str, material: Material) -> str:
         '<header style="font:14px/1.5 system-ui,sans-serif;max-width:72rem;margin:0 auto;padding:1.5rem 1.25rem 0">'
         f'<h1 style="font-size:1.3rem;margin:0 0 .4rem">{title}</h1>'
         + "".join(f'<p style="margin:.2rem 0;color:#55605c">{note}</p>' for note in notes)
-        + '<p style="margin:.4rem 0"><a href="summary.html">Summary</a></p></header>'
+        + "</header>"
     )
     titled = page.replace("<head>", f"<head><title>{title}</title>", 1)
     return titled.replace("<body>", f"<body>{head}", 1)

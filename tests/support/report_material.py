@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,23 @@ def job(state: str, **changes: Any) -> dict[str, Any]:
         **{"result": None, "error": None},
         **changes,
     }
+
+
+class Page(HTMLParser):
+    """What a page would load, and what it says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.scripts = 0
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            if name in ("src", "srcset") or (name == "href" and tag == "link"):
+                self.loads.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)

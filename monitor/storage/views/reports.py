@@ -24,7 +24,7 @@ CadenceName = Literal["daily", "weekly", "asked"]
 
 
 class ReportFile(Read):
-    """A file of a report; GET `/v1/reports/{report_id}/files/{name}` reads it."""
+    """A file of a report; GET `/reports/{report_id}/{name}` reads it."""
 
     name: str
     media_type: str

@@ -32,6 +32,7 @@ ENDPOINTS = (
     "history",
     "calibration",
     "dead-letters",
+    "reports",
 )
 
 
@@ -59,6 +60,11 @@ def test_an_empty_database_answers_everywhere(empty: Engine) -> None:
         ("/v1/findings/0", 422),
         ("/v1/findings/1", 404),
         ("/v1/alerts?state=odd", 422),
+        ("/v1/reports/7", 404),
+        ("/v1/reports?cadence=hourly", 422),
+        ("/reports/7/summary.html", 404),
+        ("/reports/7/..%2Fsecret", 404),
+        ("/reports/7/secret.py", 422),
         ("/v1/nothing", 404),
     ],
 )

@@ -1,62 +1,21 @@
-"""Every kind of report: it makes whole, self-contained files of any material, or says in words why it cannot."""
+"""Every kind of report makes whole files of any material, or is told of where it cannot; see tests/browser too."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from html.parser import HTMLParser
 
 import pytest
 
 from monitor.reports.base import kinds
 from monitor.reports.columns import compare
 from monitor.reports.material import Document, Material
-from monitor.reports.run import Bounds, Rendered, Renderer
+from monitor.reports.run import Bounds, Renderer
 from monitor.storage.views.reports import FILE_NAME
-from tests.support.report_material import ODD, material, nothing, period, reference
+from tests.support.report_material import ODD, Page, material, nothing, reference
 
 MISSING = material(compare(reference(), {}, 0), documents=[Document(name="evidently", error="it broke")])
 CHEAP = [name for name, kind in kinds().items() if not kind.isolated]
-
-
-class Page(HTMLParser):
-    """What a page would load, and what it says."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.scripts = 0
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script"
-        for name, value in attrs:
-            if name in ("src", "srcset") or (name == "href" and tag == "link"):
-                self.loads.append(value or "")
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-@pytest.fixture(scope="module")
-def rendered() -> Rendered:
-    """Every kind, of an eventful day whose window has one row: the isolated ones in a process each."""
-    one_row = compare(reference(), period(rows=1), 1)
-    return Renderer(Bounds()).render(material(one_row))
-
-
-def test_every_kind_is_rendered_and_loads_nothing(rendered: Rendered) -> None:
-    assert rendered.error is None
-    assert {each.name for each in rendered.documents} == set(kinds())
-    assert set(rendered.files) == {name for each in rendered.documents for name in each.files}
-    for name, body in rendered.files.items():
-        assert FILE_NAME.fullmatch(name)
-        if name.endswith(".html"):
-            page = Page(body.decode())
-            assert [each for each in page.loads if not each.startswith("data:")] == [], name
-            assert re.findall(rb"url\((?!data:|#|\\?[\"']?#)[^)]*https?:", body) == [], name
-    assert b"<h1" in rendered.files["evidently.html"]
 
 
 @pytest.mark.parametrize("name", CHEAP)
