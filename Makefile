@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint lock up down clean
+.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint fuzz lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench-worker: $(VENV)/.dev ## Measure the worker beside its ceilings (about 15 m
 
 checkpoint: $(VENV)/.demo ## Train the demo checkpoint again (fixed seed, a few minutes on one core)
 	@$(BIN)/fusionwatch-demo checkpoint $(ARGS)
+
+fuzz: $(VENV)/.dev ## A million mutated inputs to parsers, decoders, settings and the API; ARGS="INPUTS SEED"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock: $(UV) ## Lock the dependencies again, with hashes
 	@compile() { out=$$1; shift; $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

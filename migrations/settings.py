@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SettingsSourceError
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -47,6 +48,9 @@ class DatabaseSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise SettingsError(_explain(cls, error)) from None
+        except SettingsSourceError as error:
+            # the text names the field and not what was found, which may hold a secret
+            raise SettingsError(f"a value is not JSON: {error}") from None
 
 
 def _explain(settings: type[BaseSettings], error: ValidationError) -> str:
