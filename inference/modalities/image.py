@@ -16,6 +16,8 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_BYTES = 10_000_000
 # 75 MB of RGB: larger files are bombs or belong to another pipeline.
 MAX_PIXELS = 25_000_000
+# Encoders write about ten. Each costs a pass over the whole picture however few bytes it has: 0.2 s at MAX_PIXELS.
+MAX_SCANS = 32
 # Sharpness and noise are read at full resolution from the centre, the others from every nth pixel, so that their cost
 # has a bound; planes of that size are also reused by the allocator, where larger ones cost a page fault per 4 kB.
 CROP = 256
@@ -23,6 +25,7 @@ CROP = 256
 STACKED = 32_768
 QUALITY = ("brightness", "contrast", "saturation", "sharpness", "noise")
 _JPEG = b"\xff\xd8\xff"
+_START_OF_SCAN = b"\xff\xda"
 _OTHER_FORMATS = (b"GIF8", b"BM", b"II*\0", b"MM\0*", b"8BPS", b"\0\0\1\0", b"%PDF")
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)  # ITU-R BT.601
@@ -37,6 +40,9 @@ def decode(data: bytes) -> Decoded:
         return Decoded(Status.MISSING, "empty")
     if len(data) > MAX_BYTES:
         return Decoded(Status.REJECTED, "too_large")
+    # a marker's bytes do not occur in what a scan encodes: there 0xFF is followed by 0 or a restart
+    if data.startswith(_JPEG) and data.count(_START_OF_SCAN) > MAX_SCANS:
+        return Decoded(Status.REJECTED, "too_many_scans")
     if data.startswith(_JPEG) and (pixels := _jpeg(data)) is not None:
         return Decoded(Status.PRESENT, value=pixels)
     try:

@@ -55,6 +55,38 @@ def test_an_unusable_image_has_a_reason(data: bytes, status: Status, reason: str
     assert (decoded.status, decoded.reason, decoded.value) == (status, reason, None)
 
 
+def test_a_picture_with_scan_after_scan_is_refused_before_it_is_decoded() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, "JPEG", progressive=True)
+    progressive = buffer.getvalue()
+    assert image.decode(progressive).status is Status.PRESENT
+    scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    bomb = progressive[:-2] + scan * image.MAX_SCANS + progressive[-2:]
+    decoded = image.decode(bomb)
+    assert (decoded.status, decoded.reason) == (Status.REJECTED, "too_many_scans")
+
+
+ADDRESSES = [
+    "http://127.0.0.1/a.jpg",
+    "https://host.test/a.png",
+    "file:///etc/passwd",
+    "ftp://h/a",
+    "data:image/png;base64,AA",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_neither_fetched_nor_opened(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a decoder must not reach out")
+
+    for reached in ("socket.socket.connect", "socket.getaddrinfo", "builtins.open", "os.open"):
+        monkeypatch.setattr(reached, refuse)
+    decoded = image.decode(address.encode())
+    assert (decoded.status, decoded.reason) == (Status.CORRUPT, "undecodable")
+    assert text.decode(address).value == address, "in a caption it is text"
+
+
 @pytest.mark.parametrize("side", [5001, 10_000, 15_000])
 def test_too_many_pixels_are_refused_before_they_are_decoded(side: int) -> None:
     header = encoded(np.zeros((1, 1), np.uint8))
