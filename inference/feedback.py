@@ -9,12 +9,13 @@ request may come later.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Case, ColumnElement, Connection, Engine, case, func, literal, tuple_
+from sqlalchemy import Case, ColumnElement, Connection, Engine, case, func, insert, literal, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference import gaps, offsets, wire
@@ -33,6 +34,7 @@ from inference.record import Partition, Record
 from inference.recorder import insert_dead_letters
 from inference.retry import Stop
 from inference.wire import RefusedError
+from migrations.schema.monitoring import audit_log
 from migrations.schema.prediction_log import labels as table
 
 SOURCES = ("user", "human_review", "ground_truth")  # the later, the more it is believed
@@ -131,6 +133,16 @@ def store(connection: Connection, labels: Sequence[Label], now: datetime) -> Non
     connection.execute(statement, [_row(best[key], now) for key in sorted(best)])
 
 
+def told_by_people(labels: Sequence[Label]) -> dict[str, Any] | None:
+    """What the audit log says of a batch: how many labels each annotator, a digest, sent; None where no person did."""
+    people = [label for label in labels if label.source == "human_review"]
+    if not people:
+        return None
+    named = Counter(label.annotator_digest.hex() for label in people if label.annotator_digest is not None)
+    keys = sorted({label.key_id for label in people if label.key_id is not None})
+    return {"labels": len(people), "annotators": dict(named), "key_ids": keys}
+
+
 def _rank(columns: Any) -> ColumnElement[Any]:
     """`Label.rank` of a row; "C" compares text by its code points, as Python does."""
     source: Case[int] = case(*((columns.source == name, place) for place, name in enumerate(SOURCES)))
@@ -220,3 +232,7 @@ class FeedbackLoop:
             offsets.advance(connection, self._group, moves, now)
             store(connection, labels, now)
             insert_dead_letters(connection, letters)
+            if (people := told_by_people(labels)) is not None:
+                # last: whoever appends to the audit log waits for one another until they commit
+                told = {"actor": self._group, "action": "labelled", "subject": "labels", "details": people, "at": now}
+                connection.execute(insert(audit_log).values(told))

@@ -6,9 +6,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-# Raised with the first program version that uses what a revision adds: `python -m migrations expand` goes as far, and
-# up to it revisions only add. What takes away comes behind it, for `contract`.
-MINIMUM_REVISION = "0014"
+MINIMUM_REVISION = "0015"
 # libpq's seconds and milliseconds: a silent connection is asked after 30 s, then three times in 30 s.
 _VANISHED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 

@@ -17,6 +17,8 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.sql.schema import SchemaItem
 
+from migrations import grants
+from migrations.connect import MINIMUM_REVISION
 from migrations.schema import metadata
 from migrations.schema.partitions import is_partition
 
@@ -61,6 +63,11 @@ def _run(connection: Connection) -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
+        connection.commit()  # of what looked only
+        with connection.begin():
+            current = context.get_context().get_current_revision()
+        if current is not None and current >= MINIMUM_REVISION:  # older revisions lack what grants name
+            grants.apply(connection, frozenset(metadata.tables))
         connection.execute(text("RESET lock_timeout"))
 
 

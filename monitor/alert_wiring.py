@@ -23,6 +23,7 @@ from monitor.tasks.lifeline import Lifeline
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.tasks.receivers import Receivers
 from monitor.tasks.resend import Resend
+from monitor.tasks.security import Security
 from monitor.telemetry import Metrics
 
 
@@ -99,6 +100,18 @@ def resend(
 ) -> Resend:
     """The task that keeps up what fires at receivers that forget."""
     return Resend(engine, built, every(settings), model=settings.model, metrics=metrics, clock=clock)
+
+
+def security(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Security:
+    """The task that watches the audit log and reads of embeddings."""
+    return Security(
+        engine,
+        settings.model,
+        reads_per_hour=settings.embedding_reads_per_hour,
+        alerting=alerting(settings),
+        metrics=metrics,
+        clock=clock,
+    )
 
 
 def lifeline(

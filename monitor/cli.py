@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from migrations.connect import SchemaTooOldError, require_revision
 from monitor import (
     cli_alerts,
+    cli_audit,
     cli_baselines,
     cli_champion,
     cli_history,
@@ -45,6 +46,8 @@ app.add_typer(cli_silences.app, name="silence")
 app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_labels.app, name="labels")
 app.add_typer(cli_tokens.app, name="tokens")
+app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_audit.embeddings, name="embeddings")
 app.command("history")(cli_history.history)
 app.command("retention")(cli_storage.retention)
 app.command("report")(cli_reports.report)

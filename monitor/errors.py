@@ -102,3 +102,17 @@ class AccessError(MonitorError):
 
     code = "access"
     retryable = False
+
+
+class EmbeddingsError(MonitorError):
+    """There are no embeddings to read, or they cannot be put together; the text says why."""
+
+    code = "embeddings"
+    retryable = False
+
+
+class AuditError(MonitorError):
+    """What is asked of the audit log makes no sense; the text says what does."""
+
+    code = "audit"
+    retryable = False

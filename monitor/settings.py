@@ -188,6 +188,12 @@ class MonitorSettings(DatabaseSettings):
     detect_interval_seconds: float = Field(default=5, gt=0, le=3600, description="how often to look for a window's end")
     notify_interval_seconds: float = Field(default=2, gt=0, le=3600, description="how often the outbox is emptied")
     retrain_interval_seconds: float = Field(default=10, gt=0, le=3600, description="how often jobs are looked at")
+    security_interval_seconds: float = Field(
+        default=60, gt=0, le=3600, description="how often the audit log and reads of embeddings are looked at"
+    )
+    embedding_reads_per_hour: int = Field(
+        default=20, ge=0, le=100_000, description="reads of embeddings by one login in an hour, above which it pages"
+    )
     maintenance_interval_seconds: float = Field(
         default=3600, gt=0, le=86400, description="how often partitions are made"
     )

@@ -70,6 +70,7 @@ class Monitor:
         self.jobs = jobs(settings, fenced, self.metrics, clock)
         self.maintenance = Maintenance(fenced, self.metrics, clock)
         self.reports = report_wiring.reports(settings, fenced, self._channels, self.metrics, clock)
+        self.security = alert_wiring.security(settings, fenced, self.metrics, clock)
         self.lifeline = alert_wiring.lifeline(settings, self.engine, self._channels, self.metrics, clock)
         tasks = (
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
@@ -80,6 +81,7 @@ class Monitor:
             Task("retrain", settings.retrain_interval_seconds, retrain(settings, fenced, self.metrics, clock).run),
             Task("rollout", settings.rollout_check_seconds, rollouts(settings, fenced, self.metrics, clock).run),
             Task("report", settings.report_interval_seconds, self.reports.run, stop=self.reports.stop),
+            Task("security", settings.security_interval_seconds, self.security.run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
             Task("retention", settings.maintenance_interval_seconds, retention(settings, fenced, clock).run),
         )

@@ -1,6 +1,7 @@
 """The tables: the only contract between inference and monitor."""
 
 from migrations.schema import (
+    audit,
     lineage,
     monitoring,
     prediction_log,
@@ -13,6 +14,7 @@ from migrations.schema import (
 from migrations.schema.metadata import metadata
 
 __all__ = [
+    "audit",
     "lineage",
     "metadata",
     "monitoring",

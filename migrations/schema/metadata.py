@@ -32,6 +32,11 @@ def one_of(column: str, *values: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({allowed})", name=column)
 
 
+def one_row(column: str) -> CheckConstraint:
+    """A table of one row: its key, a boolean, is true."""
+    return CheckConstraint(column, name=column)
+
+
 def totals() -> Column[Any]:
     """Counts over all rows of a summary."""
     empty = text("'{}'::jsonb")

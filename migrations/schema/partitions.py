@@ -39,6 +39,10 @@ def ensure_partitions(
     """Make the missing partitions from `today` to `days_ahead` days later. Safe to run again; returns those made."""
     made = []
     for table in tables:
+        # whoever makes it, a partition is its table's owner's to drop
+        owner = connection.scalar(
+            text("SELECT relowner::regrole::text FROM pg_class WHERE oid = CAST(:name AS regclass)"), {"name": table}
+        )
         for ahead in range(days_ahead + 1):
             day = today + timedelta(days=ahead)
             name = partition_name(table, day)
@@ -52,6 +56,7 @@ def ensure_partitions(
                     f"FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
                 )
             )
+            connection.execute(text(f"ALTER TABLE {name} OWNER TO {owner}"))
             made.append(name)
     return made
 

@@ -21,6 +21,7 @@ BASELINE = "baseline"
 RETRAIN_JOB = "retrain_job"
 ROLLOUT = "rollout"
 LABELS_WANTED = "label_queue"
+SECURITY = "security"
 # The sequential monitor's findings: what has changed little by little, by how loud it is.
 GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
 # How fast objectives use their budgets up, and what an alert of it is called, by how loud it is.
@@ -114,6 +115,14 @@ RULES: tuple[Rule, ...] = (
         patience=Patience(for_windows=1, clear_windows=1),
         runbook="messages-lost",
         headline="Messages were lost",
+    ),
+    Rule(
+        alertname="SecurityEvent",
+        detector=SECURITY,
+        severity="page",
+        patience=Patience(for_windows=1, clear_windows=1),
+        runbook="security-event",
+        headline="",
     ),
     Rule(
         alertname="LogReset",

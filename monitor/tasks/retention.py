@@ -14,11 +14,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Connection, Engine, Table, text
 
-from monitor.archive.folder import Archive
+from monitor.archive.folder import Archive, Saved
 from monitor.archive.saving import save
 from monitor.domain.clock import Clock
 from monitor.errors import ArchiveError, RetentionError
-from monitor.storage import archived, partitions, pruning
+from monitor.storage import archived, audit, partitions, pruning
 from monitor.storage.partitions import Partition
 
 _log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class Retention:
             with self._engine.connect() as reading:
                 for each in archived.of_partition(partition):
                     saved = save(reading, self._archive, each, partition.day)
+                    self._exported(connection, partition.name, saved)
                     where += f", {saved.rows} rows in {saved.path}"
         partitions.drop(connection, partition)
         _log.info("dropped %s%s", partition.name, where)
@@ -128,10 +129,16 @@ class Retention:
             saved = None
             if self._archive is not None:
                 saved = save(connection, self._archive, archived.of_summaries(day), day)
+                self._exported(connection, f"summaries {day}", saved)
             deleted = pruning.delete_summaries(connection, day)
             if saved is not None and saved.rows != deleted:
                 raise ArchiveError(f"{deleted - saved.rows} summaries of {day} came while it was archived: again later")
         _log.info("deleted %d summaries of %s%s", deleted, day, f", kept in {saved.path}" if saved else "")
+
+    def _exported(self, connection: Connection, subject: str, saved: Saved) -> None:
+        """What leaves the database stands in the audit log."""
+        details = {"rows": saved.rows, "path": str(saved.path)}
+        audit.record(connection, "exported", subject, actor="retention", now=self._clock.now(), details=details)
 
     def _first_kept(self, days: int | None) -> date | None:
         return None if days is None else self._clock.now().astimezone(UTC).date() - timedelta(days=days)
