@@ -1,20 +1,10 @@
-"""The chain of the audit log: each row holds the digest of the one before, so that a row removed or changed shows.
-
-A trigger numbers and links the rows under a lock on the chain's head, whoever writes them; another refuses to change
-or remove any. Who may rewrite the whole log, head included, could link it anew: so a head is to be kept elsewhere too.
-
-Source: Haber and Stornetta (1991), How to time-stamp a digital document, Journal of Cryptology 3.
-"""
+"""Where the chain of the audit log ends: audit_chain.py."""
 
 from __future__ import annotations
-
-import hashlib
 
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, true
 
 from migrations.schema.metadata import metadata, one_row
-
-GENESIS = bytes(32)  # what the first row has for the digest of the row before
 
 # The number and digest of the newest row: rows removed from the end show by it. One row, locked by whoever appends.
 audit_head = Table(
@@ -25,16 +15,3 @@ audit_head = Table(
     Column("digest", LargeBinary, nullable=False),
     one_row("single"),
 )
-
-
-def row_digest(previous: bytes, *fields: str) -> bytes:
-    """SHA-256 (32 bytes) over the digest of the row before and a row's fields, each after its length in four bytes.
-
-    Fields as text: number, `at` in microseconds since 1970, actor, action, subject, details as PostgreSQL writes JSONB,
-    login.
-    """
-    written = hashlib.sha256(previous)
-    for field in fields:
-        encoded = field.encode()
-        written.update(len(encoded).to_bytes(4, "big") + encoded)
-    return written.digest()

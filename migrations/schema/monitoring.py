@@ -300,7 +300,7 @@ audit_log = Table(
     Column("subject", Text, nullable=False),
     Column("details", JSONB, nullable=False),
     created_at("at"),
-    # a trigger fills these in, whatever was given: migrations/schema/audit.py
+    # a trigger fills these in, whatever was given: migrations/schema/audit_chain.py
     Column("number", BigInteger, nullable=False, server_default="0", comment="of the row in the chain, from 1"),
     Column("login", Text, nullable=False, server_default="", comment="the role whose connection wrote it"),
     Column("previous", LargeBinary, nullable=False, server_default="", comment="digest of the row before"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from migrations.schema.audit import GENESIS, row_digest
+from migrations.schema.audit_chain import GENESIS, row_digest
 
 TOLD_ONE_BY_ONE = 20  # what else is wrong with a chain is counted
 HOUR = timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""The audit log: appended to and read, never changed. A trigger numbers and links the rows: migrations/schema/audit."""
+"""The audit log: appended to and read, never changed. A trigger numbers and links the rows: migrations/schema/audit_chain."""
 
 from __future__ import annotations
 

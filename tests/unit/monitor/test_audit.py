@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.schema.audit import GENESIS, row_digest
+from migrations.schema.audit_chain import GENESIS, row_digest
 from monitor.domain.audit import TOLD_ONE_BY_ONE, Checked, Head, Link, Reader, check, unusual
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
