@@ -1,4 +1,4 @@
-"""The audit log: appended to and read, never changed. A trigger numbers and links the rows: migrations/schema/audit_chain."""
+"""The audit log: appended to and read, never changed. A trigger numbers and links its rows: audit_chain.py."""
 
 from __future__ import annotations
 
