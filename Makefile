@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint fuzz lock up down clean
+.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint fuzz lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ setup: $(VENV)/.dev ## Make .venv with everything in it
 
 demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.json" ends by itself
 	@$(BIN)/fusionwatch-demo play $(ARGS)
+
+demo-retrain: $(VENV)/.demo ## Play the closed loop: good, bad and weaker candidates, what dies on the way; ARGS="--json out.json"
+	@$(BIN)/fusionwatch-demo retrain $(ARGS)
 
 test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker; PROCESSES=4 sets how many at once
 	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "not browser and not servers" $(ARGS)

@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from demo import receiver, servers
-from demo.examples import example_stream
+from demo.examples import Example, example_stream
 from demo.ledger import Topics
 from demo.processes import Program, console_script
 from demo.receiver import Receiver
@@ -43,6 +44,10 @@ class Deployment:
     worker: Program
     programs: list[Program]
 
+    def named(self, name: str) -> Program:
+        """One of the programs."""
+        return next(program for program in self.programs if program.name == name)
+
 
 @contextmanager
 def folder_for(given: Path | None) -> Iterator[Path]:
@@ -57,8 +62,18 @@ def folder_for(given: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def deploy(folder: Path, pace: Pace, *, port: int, seed: int) -> Iterator[Deployment]:
-    """Start everything and wait until it is ready; stop it in the opposite order on leaving."""
+def deploy(
+    folder: Path,
+    pace: Pace,
+    *,
+    port: int,
+    seed: int,
+    changes: Mapping[str, object] | None = None,
+) -> Iterator[Deployment]:
+    """Start everything and wait until it is ready; stop it in the opposite order on leaving.
+
+    `changes` are settings that are otherwise for this story.
+    """
     with ExitStack() as stack:
         database = stack.enter_context(servers.postgres(folder / "postgres"))
         bootstrap = stack.enter_context(servers.broker(folder / "broker.log"))
@@ -68,10 +83,13 @@ def deploy(folder: Path, pace: Pace, *, port: int, seed: int) -> Iterator[Deploy
         store, replay = folder / "raw", folder / "replay"
         for path in (store, replay, folder / "checkpoints"):
             path.mkdir(exist_ok=True)
-        _fill_replay(replay, seed)
+        fill_store(replay, example_stream(seed + 100), REPLAY_EXAMPLES, "original")
         secret = secrets.token_hex(32)
         oncall = stack.enter_context(receiver.listen(secret))
-        environment = _environment(url, bootstrap, folder, pace, oncall, secret, port)
+        environment = {
+            **_environment(url, bootstrap, folder, pace, oncall, secret, port),
+            **as_variables(changes or {}),
+        }
         programs = _programs(folder, environment)
         for program in programs:
             program.start()
@@ -89,14 +107,12 @@ def _make_topics(bootstrap: str) -> None:
     admin.close()
 
 
-def _fill_replay(folder: Path, seed: int) -> None:
-    """A sample of what the model was trained on, in the form of the team's raw messages, for retraining to mix in."""
+def fill_store(folder: Path, examples: Iterator[Example], count: int, name: str) -> None:
+    """Labelled examples in the form of the team's raw messages: to mix in while retraining, or to be tested on."""
     store = LocalStore(folder)
-    stream = example_stream(seed + 100)
     lines = []
-    for number in range(REPLAY_EXAMPLES):
-        example = next(stream)
-        request_id = f"original-{number}"
+    for number, example in enumerate(islice(examples, count)):
+        request_id = f"{name}-{number}"
         store.put(request_id, encode_for_store(request_id, example))
         lines.append(json.dumps({"request_id": request_id, "label": example.label.name.lower()}))
     (folder / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -156,7 +172,12 @@ def _environment(
         "fit_seconds": 45,
     }
     # The demo's programs take their settings from here alone, not from a .env that lies about.
-    return {f"FUSIONWATCH_{name.upper()}": str(value) for name, value in settings.items()} | {"OMP_NUM_THREADS": "1"}
+    return as_variables(settings) | {"OMP_NUM_THREADS": "1"}
+
+
+def as_variables(settings: Mapping[str, object]) -> dict[str, str]:
+    """Settings by name as a program's environment has them."""
+    return {f"FUSIONWATCH_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def _programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:

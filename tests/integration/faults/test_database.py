@@ -10,7 +10,6 @@ from sqlalchemy import create_engine
 
 from demo import servers
 from tests.support.constant_model import Models
-from tests.support.crashing import crashed
 from tests.support.exactly_once import (
     assert_exactly_once,
     logged,
@@ -42,7 +41,7 @@ def test_a_database_that_crashes_in_mid_traffic_gets_the_same_rows_and_no_more_i
             wait_for_log(engine, 20)
             during = [names(f"outage-{number}", 3 * MOST) for number in range(2)]
             for ids in during:
-                with crashed(Path(name)):
+                with servers.crashed(Path(name)):
                     send_all(worker, ids)
                     wait_for_inflight(worker, MOST)
                     for _ in range(2):

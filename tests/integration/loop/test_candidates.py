@@ -21,7 +21,6 @@ from monitor.tasks.candidates import Candidates
 from monitor.tasks.champions import Moved
 from monitor.telemetry import Metrics
 from tests.support.commands import monitor_says
-from tests.support.crashing import crashed
 from tests.support.gated import RESULT, as_good
 from tests.support.monitored import GRACE, HOP, SLOT, Stage, StoryClock, Traffic, settings
 
@@ -209,7 +208,7 @@ def test_a_database_restarted_in_mid_promotion_has_exactly_one_champion() -> Non
         def restart(_connection: Connection) -> None:
             if not restarted:  # everything is written, nothing is committed
                 restarted.append(True)
-                with crashed(Path(folder)):
+                with servers.crashed(Path(folder)):
                     pass
 
         with pytest.raises(DBAPIError):

@@ -1,0 +1,122 @@
+"""`fusionwatch-demo retrain`: the closed loop on this machine, told step by step, with a table at the end."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from demo import ledger, retrain_stage
+from demo.deployment import LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
+from demo.observe import Observer
+from demo.processes import ProcessError
+from demo.results import Results
+from demo.retrain_story import play
+from demo.servers import ServerError, free_port
+from demo.stage import Pace, Stage
+from demo.traffic import Labeller, Traffic
+from demo.view import View
+from migrations.connect import connect
+
+PACE = Pace(normal=25.0, at_most=600.0, retrain=900.0)
+READY_SECONDS = 120.0
+console = Console()
+
+
+def retrain(
+    json: Annotated[Path | None, typer.Option(help="Write the results to this file.", dir_okay=False)] = None,
+    folder: Annotated[Path | None, typer.Option(help="Keep data and logs here.", file_okay=False)] = None,
+    port: Annotated[
+        int, typer.Option(help="Port of the status page; another is taken where it is in use.", min=0, max=65535)
+    ] = 8080,
+    rate: Annotated[float, typer.Option(help="Requests per second.", min=10, max=500)] = 40,
+    seed: Annotated[int, typer.Option(help="Seed of scenes and captions.", min=0)] = 7,
+) -> None:
+    """Play the closed loop with all that may go wrong on its way. Exit code 0 only if every expectation held."""
+    warnings.simplefilter("ignore")  # third parties' advice to their users
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        with folder_for(folder) as place, ExitStack() as stack:
+            loop = _set(place, stack, port=free_port(port), rate=rate, seed=seed)
+            with loop.stage.view.live():
+                results = play(loop)
+            _tell(results)
+            if json is not None:
+                results.write(json)
+                console.print(f"results in {json}", markup=False)
+    except (ServerError, ProcessError) as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("stopped")
+        raise typer.Exit(130) from None
+    raise typer.Exit(0 if results.met else 1)
+
+
+def _interrupt(*_: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _set(folder: Path, stack: ExitStack, *, port: int, rate: float, seed: int) -> retrain_stage.Loop:
+    """Everything in its place: servers, programs, a second monitor, the producer team and the reviewers."""
+    retrain_stage.prepare(folder, seed)
+    with console.status("starting PostgreSQL, the broker, worker, trainer, API and two monitors …"):
+        changes = retrain_stage.settings(folder)
+        deployment = stack.enter_context(deploy(folder, PACE, port=port, seed=seed, changes=changes))
+        stack.enter_context(retrain_stage.second_monitor(deployment, READY_SECONDS))
+    console.print(f"status page  [bold]{deployment.status_page}[/bold]     data and logs  {folder}", soft_wrap=True)
+    engine = connect(deployment.database_url, application="fusionwatch-demo")
+    stack.callback(engine.dispose)
+    return retrain_stage.Loop(_stage(deployment, stack, Observer(engine), rate=rate, seed=seed), deployment, engine)
+
+
+def _stage(deployment: Deployment, stack: ExitStack, observer: Observer, *, rate: float, seed: int) -> Stage:
+    traffic = Traffic(deployment.bootstrap, TOPICS.requests, deployment.store, rate=rate, seed=seed)
+    labeller = Labeller(deployment.bootstrap, LABEL_TOPIC, traffic, delay_seconds=3)
+    stack.callback(traffic.stop)
+    stack.callback(labeller.stop)
+    view = View(console)
+    view.figures = lambda: {
+        "sent": str(len(traffic.sent)),
+        "labels": str(labeller.labels),
+        "on-call told": str(len(deployment.receiver.notifications)),
+    }
+    engine = connect(deployment.database_url, application="fusionwatch-demo-audit")
+    stack.callback(engine.dispose)
+    return Stage(
+        traffic,
+        labeller,
+        observer,
+        deployment.worker,
+        deployment.programs,
+        view,
+        audit=lambda: ledger.audit(deployment.bootstrap, TOPICS, engine),
+        dead_letter_codes=lambda: dict(ledger.dead_letter_codes(deployment.bootstrap, TOPICS)),
+        seed=seed,
+        pace=PACE,
+    )
+
+
+def _tell(results: Results) -> None:
+    table = Table("what happened", "what had to follow", "found", "", show_lines=False)
+    for step in results.steps:
+        for number, each in enumerate(step.expectations):
+            sign = "[green]✓[/green]" if each.met else "[red]✗[/red]"
+            table.add_row(step.title if number == 0 else "", each.text, each.found[:160], sign)
+        table.add_section()
+    console.print(table, markup=True)
+    if results.retrain is not None:
+        told = results.retrain
+        console.print(
+            f"job {told.job_id}: accuracy {told.accuracy_before:.3f} → {told.accuracy_after:.3f}, "
+            f"ECE {told.ece_before:.3f} → {told.ece_after:.3f}"
+        )
