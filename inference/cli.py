@@ -112,6 +112,31 @@ def trainer(
 
 
 @app.command()
+def mirror(
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Go on, looking every so many seconds; otherwise once.")
+    ] = None,
+) -> None:
+    """Set MLflow's aliases champion and challenger as the database has them, as a trainer that waits for jobs does."""
+    from inference.settings import TrainerSettings
+    from inference.trainer_wiring import TrainerProgram
+    from inference.training.mlflow_run import TrackingError
+
+    settings = _settings(TrainerSettings)
+    log.configure(settings.log_level)
+    program = TrainerProgram(settings)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: program.stop.set())
+    try:
+        sound = program.follow(every)
+    except (SchemaTooOldError, TrackingError) as error:
+        _fail(str(error))
+    except SQLAlchemyError as error:
+        _fail(f"cannot start: {type(error).__name__}: is the database up?")
+    raise typer.Exit(0 if sound else FAILED)
+
+
+@app.command()
 def train(
     config: Annotated[Path | None, typer.Option(help="The TOML file that says what is trained, and how.")] = None,
     force: Annotated[bool, typer.Option(help="Replace what an earlier run left in the output folder.")] = False,

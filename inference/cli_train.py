@@ -23,8 +23,9 @@ from inference.training.annotations import AnnotationsError
 from inference.training.config import ConfigError, TrainConfig, read_config
 from inference.training.fit_settings import FitError
 from inference.training.keep import PAGE, FolderError
+from inference.training.mlflow_run import TrackingError
 from inference.training.team import Team, joined
-from inference.training.tracking import UNTRACKED, MlflowTracker, Tracker, TrackingError
+from inference.training.tracking import UNTRACKED, MlflowTracker, Tracker
 from inference.training.train import Trained, train
 from inference.training.validation import UnusableModelError
 from inference.training.watch import Look

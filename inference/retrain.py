@@ -22,6 +22,7 @@ from inference.baseline import Baseline
 from inference.errors import InferenceError
 from inference.gather import Deal, Gathered, Gathering, GatherSettings
 from inference.hashing import Hasher
+from inference.job_tracking import JobTracker
 from inference.jobs import ClaimedJob
 from inference.labelled import LabelledRow
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -33,6 +34,7 @@ from inference.training.evaluate import predict_logits
 from inference.training.fit import FitResult, fit
 from inference.training.fit_settings import FitSettings
 from inference.training.keep import Kept
+from inference.training.mlflow_run import FAILED, STOPPED
 from inference.training.team import Team
 from inference.training.validation import seal_with_baseline
 from migrations.schema.monitoring import model_versions
@@ -83,42 +85,59 @@ class Retraining:
         settings: RetrainSettings,
         device: torch.device,
         team: Team | None = None,
+        tracker: JobTracker | None = None,
     ) -> None:
-        """`team`: the processes that train together; this one leads them."""
+        """`team`: the processes that train together; this one leads them. `tracker` is told of each job."""
         self._engine = engine
         self._hasher = hasher
         self._settings = settings
         self._device = device
         self._team = team or Team(device)
+        self._tracker = tracker or JobTracker()
         self._planned = False
 
     def __call__(
         self, job: ClaimedJob, progress: Callable[..., None], should_stop: Callable[[], bool]
     ) -> Mapping[str, Any]:
         """Run the job. Raises what gathering, loading, training or sealing raise; LeaseLostError."""
+        try:
+            return self._worked(job, progress, should_stop)
+        except BaseException:
+            self._tracker.end(FAILED)
+            raise
+
+    def _worked(
+        self, job: ClaimedJob, progress: Callable[..., None], should_stop: Callable[[], bool]
+    ) -> Mapping[str, Any]:
         progress(phase="reading labelled rows")
         folder = self._folder(job.spec["base_version"])
         champion = self._load(folder)
         gathered = Gathering(self._settings.gather, self._hasher, champion)(self._engine, job)
+        told = self._lineage(job, gathered)
         with self._engine.begin() as connection:
-            lineage.record(connection, job, gathered.used, self._lineage(job, gathered))
+            lineage.record(connection, job, gathered.used, told)
+        self._tracker.begin(job, self._settings.fit, told)
         saver = self._saver(job, gathered)
         self._share(_Plan(folder, gathered.fit_rows, saver.taken_up))
         counts = {"rows": len(gathered.deal.training), "replay": len(gathered.replay)}
         progress(phase="training", **counts, **({"resumed_at": saver.step} if saver.step else {}))
-        model, fitted = self._fit(champion, gathered.examples, saver, _Told(progress, self._settings.fit), should_stop)
+        telling = _Told(progress, self._settings.fit, self._tracker)
+        model, fitted = self._fit(champion, gathered.examples, saver, telling, should_stop)
         if should_stop():
             saver.save()
+            self._tracker.end(STOPPED)
             return {}
         progress(phase="calibrating and measuring")
         temperature = self._temperature(model, champion, gathered.deal.calibration)
         candidate = self._seal(job, model, champion, temperature, gathered.deal)
         self._register(candidate, job)
         saver.states.clear()
-        return {
+        result = {
             "training": {**counts, "held_out": len(gathered.deal.unseen), **self._told(gathered, fitted, saver)},
             **measure(champion, candidate, gathered.deal.measuring, gathered.test),
         }
+        self._tracker.finish(result, candidate.version, candidate.folder)
+        return result
 
     def follow(self) -> None:
         """Train along with the leader, as one of its team; returns when that is done, or there is nothing to do."""
@@ -232,6 +251,7 @@ class _Told:
 
     progress: Callable[..., None]
     settings: FitSettings
+    tracker: JobTracker
     first: tuple[int, float] | None = field(default=None)
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -244,6 +264,7 @@ class _Told:
             left = min((steps - step) * elapsed / made, max(0.0, self.settings.deadline_s - elapsed))
             facts["eta"] = (datetime.now(UTC) + timedelta(seconds=left)).isoformat(timespec="seconds")
         self.progress(**facts)
+        self.tracker.step(step, loss)
 
 
 def measure(

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from inference.clock import ClockTolerance
 from inference.kafka_settings import KafkaSettings
 from inference.key_settings import KeySettings
+from inference.mlflow_settings import MlflowSettings
 from inference.model_io import Dtype, ModelOptions
 from inference.stores.base import Access, open_store
 from inference.training.fit_settings import FitSettings
@@ -198,6 +199,13 @@ class TrainerSettings(ModelSettings):
     fit_learning_rate: float = Field(default=_FIT.learning_rate, gt=0, le=1, description="of AdamW, at its peak")
     fit_seed: int = Field(default=0, ge=0, description="seed of batches and dropout")
     fit_save_every: int = Field(default=50, ge=1, description="steps between saves, from which a later attempt goes on")
+    mlflow_uri: str | None = Field(
+        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or None,
+        description="MLflow's server or store that is told of jobs and versions; MLFLOW_TRACKING_URI; none: nobody is",
+    )
+    mlflow_experiment: str = Field(default="fusionwatch", min_length=1, description="that jobs' runs belong to")
+    mlflow_weights: bool = Field(default=False, description="keep weights in MLflow too, not only what names them")
+
     state_retention_seconds: float = Field(
         default=7 * 86400, ge=0, description="how long saved states stay after their job failed or was cancelled"
     )
@@ -243,6 +251,14 @@ class TrainerSettings(ModelSettings):
             secret=self.s3_secret.get_secret_value(),
             token=None if self.s3_token is None else self.s3_token.get_secret_value(),
         )
+
+    def mlflow(self) -> MlflowSettings | None:
+        """Where jobs are tracked."""
+        if self.mlflow_uri is None:
+            return None
+        # without a server MLflow would keep files in whatever folder the trainer was started in
+        files = None if self.mlflow_uri.startswith(("http://", "https://")) else self.checkpoints / "mlflow-files"
+        return MlflowSettings(self.mlflow_uri, self.mlflow_experiment, self.mlflow_weights, files)
 
     def fit(self) -> FitSettings:
         """How to fit."""

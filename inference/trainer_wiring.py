@@ -11,20 +11,25 @@ from datetime import timedelta
 import torch
 from prometheus_client import REGISTRY
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from inference import health
 from inference.gather import GatherSettings
 from inference.hashing import Hasher
+from inference.job_tracking import tracker
+from inference.mirror import Mirror, mirror
 from inference.predictor import pick_device
 from inference.retrain import Retraining, RetrainSettings
 from inference.settings import TrainerSettings
 from inference.stores.base import Store, open_store
 from inference.sweep import Sweep
 from inference.trainer import Trainer, utc_now
+from inference.training.mlflow_run import TrackingError
 from inference.training.team import Team, joined
 from migrations.connect import connect, require_revision, unreachable
 
 SWEEP_SECONDS = 3600.0
+MIRROR_SECONDS = 5.0
 
 
 class Seldom:
@@ -83,6 +88,28 @@ class TrainerProgram:
             self._trainer(engine, self._work(engine, Team(device))).run(self.stop)
         return True
 
+    def follow(self, seconds: float | None) -> bool:
+        """Keep MLflow in step with the database until `stop` is set, or once; False where it is not in the end.
+
+        Raises TrackingError where no MLflow is named or it cannot be imported, SchemaTooOldError, SQLAlchemyError.
+        """
+        settings = self._settings
+        if (place := settings.mlflow()) is None:
+            raise TrackingError("no MLflow is named: set FUSIONWATCH_MLFLOW_URI")
+        engine = connect(settings.database_url.get_secret_value(), application="fusionwatch-mirror")
+        try:
+            require_revision(engine)
+            following = Mirror(engine, settings.model, place)
+            sound = following.run()
+            while seconds is not None and not self.stop.wait(seconds):
+                try:
+                    sound = following.run()
+                except OperationalError:
+                    sound = False
+            return sound
+        finally:
+            engine.dispose()
+
     def _one(self, engine: Engine, team: Team, job_id: int) -> bool:
         work = self._work(engine, team)
         if not team.leads:
@@ -125,13 +152,23 @@ class TrainerProgram:
             ),
             team.device,
             team,
+            tracker(engine, settings.mlflow() if team.leads else None, settings.fit_save_every),
         )
 
     def _idle(self, engine: Engine) -> Callable[[], None]:
         """What is done between jobs, now and then."""
         settings = self._settings
         sweep = Sweep(engine, settings.checkpoints, settings.model, timedelta(seconds=settings.state_retention_seconds))
-        return Seldom(lambda: sweep.run(utc_now()), SWEEP_SECONDS)
+        follow = mirror(engine, settings.model, settings.mlflow())
+        swept = Seldom(lambda: sweep.run(utc_now()), SWEEP_SECONDS)
+        mirrored = None if follow is None else Seldom(follow.run, MIRROR_SECONDS)
+
+        def idle() -> None:
+            if mirrored is not None:
+                mirrored()
+            swept()
+
+        return idle
 
     def _trainer(self, engine: Engine, work: Retraining, processes: int = 1) -> Trainer:
         settings = self._settings

@@ -10,10 +10,11 @@ from inference.training.config import TrainConfig
 from inference.training.finish import finish
 from inference.training.fit import FitResult, fit
 from inference.training.keep import OutputFolder
+from inference.training.mlflow_run import STOPPED
 from inference.training.objective import Teacher
 from inference.training.plan import Plan, plan
 from inference.training.team import Team
-from inference.training.tracking import STOPPED, UNTRACKED, Tracker, followed
+from inference.training.tracking import UNTRACKED, Tracker, followed
 from inference.training.watch import Look, Watch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -24,6 +24,7 @@ from demo.traffic import encode
 from inference import registry
 from inference.baseline import Baseline
 from inference.gather import Gathering, GatherSettings, NotEnoughRowsError, StoreIncompleteError
+from inference.job_tracking import JobTracker
 from inference.jobs import ClaimedJob, claim
 from inference.labelled import labelled_rows
 from inference.modalities.base import modalities
@@ -84,9 +85,31 @@ def freeze(store: LocalStore, folder: Path, examples: list[Example]) -> None:
     (folder / LABELS).write_text("\n".join(lines), encoding="utf-8")
 
 
-def retraining(engine: Engine, out: Path, raw: Path, steps: int, **changes: Any) -> Retraining:
+def retraining(
+    engine: Engine, out: Path, raw: Path, steps: int, tracker: JobTracker | None = None, **changes: Any
+) -> Retraining:
     gather = GatherSettings(LocalFolder(raw), None, **changes)
-    return Retraining(engine, HASHER, RetrainSettings(out, gather, FitSettings(steps=steps, batch_size=16)), CPU)
+    settings = RetrainSettings(out, gather, FitSettings(steps=steps, batch_size=16))
+    return Retraining(engine, HASHER, settings, CPU, tracker=tracker)
+
+
+class Told(JobTracker):
+    """Keeps what it is told of."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def begin(self, job: ClaimedJob, settings: FitSettings, lineage: Mapping[str, Any]) -> None:
+        self.calls.append(("begin", job.job_id, settings.steps, lineage["base_version"]))
+
+    def step(self, step: int, loss: float) -> None:  # noqa: ARG002
+        self.calls.append(("step", step))
+
+    def finish(self, result: Mapping[str, Any], version: str, folder: Path) -> None:
+        self.calls.append(("finish", result["candidate"]["version"], version, folder.name))
+
+    def end(self, status: str) -> None:
+        self.calls.append(("end", status))
 
 
 def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
@@ -100,7 +123,8 @@ def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
         registry.register(connection, champion.card, None, "fusion")
     told: list[dict[str, object]] = []
     frozen = LocalFolder(tmp_path / "test")
-    result = retraining(engine, tmp_path / "out", tmp_path / "raw", steps=2, test=frozen)(
+    tracked = Told()
+    result = retraining(engine, tmp_path / "out", tmp_path / "raw", steps=2, tracker=tracked, test=frozen)(
         job(engine, champion.version), lambda **facts: told.append(facts), lambda: False
     )
 
@@ -121,6 +145,8 @@ def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
 
     candidate = load_checkpoint(tmp_path / "out" / "job-1-attempt-1", CPU)
     assert candidate.version == gate.candidate.version != champion.version
+    finished = ("finish", candidate.version, candidate.version, "job-1-attempt-1")
+    assert tracked.calls == [("begin", 1, 2, champion.version), ("step", 1), ("step", 2), finished]
     assert candidate.fingerprints["fused"] != champion.fingerprints["fused"]
     unseen = result["training"]["held_out"]
     assert Baseline.load(candidate.folder).reference["image"].rows == unseen, "the baseline is what it never saw"
@@ -139,9 +165,11 @@ def test_rows_whose_raw_input_is_not_what_was_logged_are_left_out(
     log(engine, LocalStore(tmp_path), examples[:5], wrong_digest=True)
     with engine.begin() as connection:
         registry.register(connection, champion.card, None, "fusion")
-    work = retraining(engine, tmp_path, tmp_path, steps=1)
+    tracked = Told()
+    work = retraining(engine, tmp_path, tmp_path, steps=1, tracker=tracked)
     with pytest.raises(NotEnoughRowsError, match=r"0 of 5 .*'digest_differs': 5"):
         work(job(engine, champion.version), lambda **_: None, lambda: False)
+    assert tracked.calls == [("end", "FAILED")]
 
 
 def test_every_reason_to_leave_a_row_out_is_counted(
