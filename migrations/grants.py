@@ -50,7 +50,6 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     TRAINER: {
         **_REGISTRY,
         "jobs": (READ, "UPDATE"),
-        "rollouts": (READ,),
         "job_rows": (READ, ADD, "DELETE"),
         "labels": ("SELECT (request_id, label, labelled_at, received_at, source)",),
         "prediction_log": ("SELECT (request_id, logged_at, produced_at, model_version, status, prediction, source)",),

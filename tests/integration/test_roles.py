@@ -12,7 +12,6 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from demo import servers
-from inference import registry, rollouts
 from migrations import grants
 from migrations.schema import metadata
 from migrations.schema.partitions import ensure_partitions, partition_name
@@ -95,13 +94,6 @@ def test_every_refusal_holds(engine: Engine) -> None:
                     allowed.append((role, f"{statement}: {refusal}"))
             connection.rollback()
     assert allowed == []
-
-
-def test_a_trainer_may_read_what_it_keeps_mlflow_in_step_with(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL ROLE {TRAINER}"))
-        assert registry.champion(connection, "fusion") is None
-        assert rollouts.current(connection, "fusion") is None
 
 
 def test_every_table_is_some_programs_and_every_grant_names_one() -> None:
