@@ -25,7 +25,7 @@ from demo.view import View
 from migrations.connect import connect
 
 PACE = Pace(normal=25.0, at_most=600.0, retrain=900.0)
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
 console = Console()
 
 

@@ -26,7 +26,7 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 TOPICS = Topics("fusion.requests", "fusion.predictions", "fusion.requests.dlq")
 LABEL_TOPIC = "fusion.labels"
 PARTITIONS = 2
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
 NEVER = 10**9  # more bad events than the demo has
 REPLAY_EXAMPLES = 600
 
