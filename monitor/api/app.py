@@ -21,7 +21,7 @@ from monitor.tasks.jobs import Cancelling
 from monitor.tasks.policy import Policy
 from monitor.tasks.receivers import Receivers
 from monitor.tasks.silences import Silences
-from monitor.web import page
+from monitor.web import page, report_list
 
 # What tells nothing of the model.
 FREE = ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static")
@@ -97,6 +97,7 @@ def create_app(
     app.include_router(rollouts.router)
     app.include_router(report_routes.router)
     app.include_router(report_routes.files)
+    app.include_router(report_list.router)
     app.include_router(health.router)
     page.install(app)
     health.install_metrics(app, version)

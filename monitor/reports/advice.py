@@ -44,6 +44,12 @@ def advice(material: Material) -> list[Advice]:
     return [each for look in looks for each in look(material)][:MOST_ADVICE]
 
 
+def urgent(material: Material) -> bool:
+    """Whether what there is to do should not wait: an alert fires on, or a budget is gone."""
+    overdrawn = any(each.budget_left is not None and each.budget_left < 0 for each in material.objectives)
+    return overdrawn or any(each.resolved_at is None for each in still_open(material))
+
+
 def still_open(material: Material) -> list[AlertView]:
     """Alerts that had not ended by the end of the period."""
     end = material.period.end
@@ -108,8 +114,10 @@ def _lacked(check: CheckOver, verdict: str) -> bool:
 
 
 def _labels(material: Material) -> Iterator[Advice]:
+    """Labels are wanted where some come, or something drifted; most models live without, and that is no fault."""
     found = material.calibration
-    if material.traffic.requests and found.labelled < found.minimum_labels:
+    drifted = any(each.drifted and not _is_gradual(each) for each in material.checks)
+    if material.traffic.requests and (found.labelled or drifted) and found.labelled < found.minimum_labels:
         had = "no label" if not found.labelled else f"{words.count(found.labelled)} labels"
         yield Advice(
             text=f"Accuracy is told by labels, and {had} came in the period; {found.minimum_labels} are needed.",

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from monitor.reports.advice import advice, headline, still_open
+from monitor.reports.advice import advice, headline, still_open, urgent
 from monitor.reports.base import ReportKind
 from monitor.reports.material import Material
 from monitor.web import words
@@ -33,6 +33,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "title": TITLES[material.cadence],
         "headline": headline(material),
         "advice": advice(material),
+        "urgent": urgent(material),
         "incidents": material.incidents[:SHOWN_INCIDENTS],
         "more_incidents": len(material.incidents) - SHOWN_INCIDENTS,
         "open_ids": {each.alert_id for each in still_open(material)},

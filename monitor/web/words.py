@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, NamedTuple
 
 
@@ -166,6 +166,17 @@ def clock_time(at: datetime, now: datetime) -> str:
     """`12:03` of today, `20 Nov 12:03` of another day, in UTC."""
     at, now = at.astimezone(UTC), now.astimezone(UTC)
     return f"{at:%H:%M}" if at.date() == now.date() else f"{at.day} {at:%b %H:%M}"
+
+
+def span(start: datetime, end: datetime) -> str:
+    """A period in UTC: `Mon 2 Mar 2026`, `2 Mar – 8 Mar 2026` for whole days, else `2 Mar 06:00 – 2 Mar 08:30 2026`."""
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
+    if start.time() == end.time() == time():
+        last = end - timedelta(days=1)
+        if last == start:
+            return f"{start:%a} {start.day} {start:%b %Y}"
+        return f"{start.day} {start:%b} – {last.day} {last:%b %Y}"
+    return f"{start.day} {start:%b %H:%M} – {end.day} {end:%b %H:%M %Y}"
 
 
 def ago(at: datetime, now: datetime) -> str:

@@ -37,6 +37,11 @@ def test_reports_are_listed_newest_first_and_read_whole(empty: Engine) -> None:
     rest = get(client, f"/v1/reports?limit=5&cursor={first['next_cursor']}")
     assert [each["report_id"] for each in first["items"] + rest["items"]] == [weekly, *reversed(daily)]
     assert rest["next_cursor"] is None
+    page = client.get("/reports", headers={"Accept": "text/html"}).text
+    assert page.count("<tr>") == 1 + len(daily) + 1, "a head and a row for each"
+    assert f'<a href="/reports/{daily[-1]}/summary.html">Sun 1 Mar 2026</a>' in page
+    assert '<th scope="row">23 Feb – 1 Mar 2026</th>' in page, "without a summary there is nothing to open"
+    assert "not made: MemoryError" in page
     failed = get(client, f"/v1/reports/{weekly}")
     assert (failed["state"], failed["error"], failed["files"]) == ("failed", "MemoryError", [])
     assert get(client, "/v1/reports?cadence=weekly")["items"] == [failed]
@@ -63,6 +68,7 @@ def test_reports_of_another_model_are_not_shown_and_reading_takes_the_scope(empt
     client = client_of(empty)
     paths = (f"/v1/reports/{other.report_id}", f"/reports/{other.report_id}/summary.md")
     assert get(client, "/v1/reports")["items"] == []
+    assert "No report yet." in client.get("/reports").text
     assert [client.get(path).status_code for path in paths] == [404, 404]
     closed = client_of(empty, Access(open_reads=False))
-    assert {closed.get(path).status_code for path in ("/v1/reports", *paths)} <= {401, 403}
+    assert {closed.get(path).status_code for path in ("/v1/reports", "/reports", *paths)} <= {401, 403}

@@ -77,3 +77,10 @@ def test_presence_cells_show_gaps_and_leave_silence_empty() -> None:
 @pytest.mark.parametrize(("hop", "minutes"), [(5, 15), (30, 60), (300, 1440), (86_400, 10_080)])
 def test_plots_show_a_hundred_and_twenty_windows_at_first_or_all_they_can(hop: int, minutes: int) -> None:
     assert first_range(hop) == minutes
+
+
+def test_periods_are_named_by_whole_days_where_they_are_whole() -> None:
+    monday = datetime(2026, 3, 2, tzinfo=UTC)
+    assert words.span(monday, monday + timedelta(days=1)) == "Mon 2 Mar 2026"
+    assert words.span(monday, monday + timedelta(days=7)) == "2 Mar – 8 Mar 2026"
+    assert words.span(monday, monday + timedelta(hours=2.5)) == "2 Mar 00:00 – 2 Mar 02:30 2026"

@@ -12,7 +12,7 @@ from monitor.reports.columns import compare
 from monitor.reports.material import Document, Material
 from monitor.reports.run import Bounds, Renderer
 from monitor.storage.views.reports import FILE_NAME
-from tests.support.report_material import ODD, Page, material, nothing, reference
+from tests.support.report_material import ODD, Page, check, incident, job, material, nothing, reference
 
 MISSING = material(compare(reference(), {}, 0), documents=[Document(name="evidently", error="it broke")])
 CHEAP = [name for name, kind in kinds().items() if not kind.isolated]
@@ -49,6 +49,17 @@ def test_the_summary_says_what_matters() -> None:
     tables = [line for line in markdown.splitlines() if line.startswith("|")]
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
     assert widths == {3, 6, 7}, "figures, objectives, incidents and verdicts: no row has a stray bar"
+
+
+def test_only_what_should_not_wait_is_urgent_and_a_quiet_day_without_labels_asks_for_nothing() -> None:
+    no_labels = material().calibration.model_copy(update={"labelled": 0, "accuracy": None, "ece": None})
+    quiet = {"checks": [check("embedding_mmd", "image", ok=288)], "incidents": [], "objectives": [], "jobs": []}
+    calm = kinds()["summary"].render(material(calibration=no_labels, **quiet))["summary.html"]
+    assert "Nothing to do." in calm
+    failed = kinds()["summary"].render(material(calibration=no_labels, **{**quiet, "jobs": [job("failed")]}))
+    assert '<section class="todo">' in failed["summary.html"]
+    fires = kinds()["summary"].render(material(calibration=no_labels, **{**quiet, "incidents": [incident()]}))
+    assert '<section class="todo urgent">' in fires["summary.html"]
 
 
 def test_a_day_without_anything_asks_for_nothing_and_says_so() -> None:
