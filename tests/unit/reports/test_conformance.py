@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,12 @@ def test_the_summary_says_what_matters() -> None:
 
 def test_only_what_should_not_wait_is_urgent_and_a_quiet_day_without_labels_asks_for_nothing() -> None:
     no_labels = material().calibration.model_copy(update={"labelled": 0, "accuracy": None, "ece": None})
-    quiet = {"checks": [check("embedding_mmd", "image", ok=288)], "incidents": [], "objectives": [], "jobs": []}
+    quiet: dict[str, Any] = {
+        "checks": [check("embedding_mmd", "image", ok=288)],
+        "incidents": [],
+        "objectives": [],
+        "jobs": [],
+    }
     calm = kinds()["summary"].render(material(calibration=no_labels, **quiet))["summary.html"]
     assert "Nothing to do." in calm
     failed = kinds()["summary"].render(material(calibration=no_labels, **{**quiet, "jobs": [job("failed")]}))
