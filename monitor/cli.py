@@ -51,6 +51,8 @@ app.add_typer(cli_audit.embeddings, name="embeddings")
 app.command("history")(cli_history.history)
 app.command("retention")(cli_storage.retention)
 app.command("report")(cli_reports.report)
+app.command("export")(cli_storage.export)
+app.command("backfill")(cli_storage.backfill)
 
 
 @app.command()

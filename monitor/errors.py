@@ -116,3 +116,17 @@ class AuditError(MonitorError):
 
     code = "audit"
     retryable = False
+
+
+class EngineError(MonitorError):
+    """An engine of backfills is not there or cannot be reached; the text says which there are or what it lacks."""
+
+    code = "engine"
+    retryable = False
+
+
+class BackfillError(MonitorError):
+    """A period cannot be judged again; the text says why."""
+
+    code = "backfill"
+    retryable = False

@@ -25,12 +25,14 @@ from monitor.launchers import base as launchers
 from monitor.settings import MonitorSettings
 from monitor.slo_settings import objectives
 from monitor.storage.slos import Sources
+from monitor.tasks.backfill import Backfill
 from monitor.tasks.baselines import Baselines
 from monitor.tasks.candidates import Candidates
 from monitor.tasks.champions import Champions
 from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
 from monitor.tasks.jobs import Cancelling, Jobs
+from monitor.tasks.judgement import Judgement
 from monitor.tasks.labelling import Labelling, QueueLimits
 from monitor.tasks.leader import Leadership
 from monitor.tasks.maintenance import Maintenance
@@ -115,19 +117,9 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
     return Detect(
         engine,
         model=settings.model,
-        detectors=tuple(catalogue()) if settings.detectors is None else settings.detectors,
+        detectors=detectors(settings),
         options=settings.detector_options,
-        windows=Windows(
-            hop=timedelta(seconds=settings.hop_seconds),
-            window=timedelta(seconds=settings.window_seconds),
-            availability=timedelta(seconds=settings.availability_window),
-            labels=timedelta(seconds=settings.label_window_seconds),
-            grace=timedelta(seconds=settings.grace_seconds),
-            silence=timedelta(seconds=settings.silence_seconds),
-            catch_up=settings.catch_up_windows,
-            label_limit=settings.label_limit,
-            late=settings.late_windows * timedelta(seconds=settings.window_seconds),
-        ),
+        windows=windows(settings),
         sequential=sequential(settings),
         routes=settings.checked_routes,
         links=alert_wiring.links(settings),
@@ -135,6 +127,33 @@ def detect(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: C
         metrics=metrics,
         clock=clock,
     )
+
+
+def detectors(settings: MonitorSettings) -> tuple[str, ...]:
+    """The detectors that are switched on."""
+    return tuple(catalogue()) if settings.detectors is None else settings.detectors
+
+
+def windows(settings: MonitorSettings) -> Windows:
+    """Which windows are judged."""
+    return Windows(
+        hop=timedelta(seconds=settings.hop_seconds),
+        window=timedelta(seconds=settings.window_seconds),
+        availability=timedelta(seconds=settings.availability_window),
+        labels=timedelta(seconds=settings.label_window_seconds),
+        grace=timedelta(seconds=settings.grace_seconds),
+        silence=timedelta(seconds=settings.silence_seconds),
+        catch_up=settings.catch_up_windows,
+        label_limit=settings.label_limit,
+        late=settings.late_windows * timedelta(seconds=settings.window_seconds),
+    )
+
+
+def backfill(settings: MonitorSettings, engine: Engine) -> Backfill:
+    """What judges past windows again."""
+    chosen = windows(settings)
+    judgement = Judgement(settings.model, detectors(settings), settings.detector_options, chosen)
+    return Backfill(engine, settings.model, judgement, chosen)
 
 
 def slos(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Slos:

@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from monitor.archive.columns import Digest
@@ -70,21 +71,25 @@ class Archive:
             if first.isoformat() <= place.stem.removeprefix("day=") <= last.isoformat()
         ]
 
-    def read(self, dataset: str, first: date, last: date, columns: Sequence[str] | None = None) -> pa.Table | None:
+    def read(
+        self,
+        dataset: str,
+        first: date,
+        last: date,
+        *,
+        columns: Sequence[str] | None = None,
+        filters: pc.Expression | None = None,
+    ) -> pa.Table | None:
         """Rows of all files of those days, in order of days; None where there are none.
 
-        Raises ArchiveError on a file that cannot be read or does not hold what it says.
+        Whole files are verified: raises ArchiveError on one that cannot be read or does not hold what it says.
         """
         tables = []
         for saved in self.days(dataset, first, last):
-            if columns is None:
+            if columns is None and filters is None:
                 self._check(saved.path, saved)
-            tables.append(_table(saved.path, columns))
+            tables.append(_table(saved.path, columns, filters))
         return pa.concat_tables(tables) if tables else None
-
-    def verify(self, saved: Saved) -> None:
-        """Read a file whole. Raises ArchiveError where it does not hold what it says."""
-        self._check(saved.path, saved)
 
     def _check(self, path: Path, told: Saved | Digest) -> None:
         expected = told.sha256 if isinstance(told, Saved) else told.hexdigest()
@@ -132,9 +137,10 @@ def _batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
     yield from file.iter_batches(batch_size=BATCH)
 
 
-def _table(path: Path, columns: Sequence[str] | None) -> pa.Table:
+def _table(path: Path, columns: Sequence[str] | None, filters: pc.Expression | None) -> pa.Table:
     try:
-        return pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
+        names = None if columns is None else list(columns)
+        return pq.read_table(path, columns=names, filters=filters, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Select, Table, select
+from sqlalchemy import Connection, Select, Table, select
 
 from migrations.schema.partitions import partition_name
 from migrations.schema.prediction_log import modality_log, prediction_log
 from migrations.schema.rollouts import shadow_log
 from migrations.schema.summaries import summaries
-from monitor.storage import labels, pruning
+from monitor.storage import labels, partitions, pruning
 from monitor.storage.partitions import Partition, State
 
 SUMMARIES, LABELLED, LOG, MODALITIES = "summaries", "labelled", prediction_log.name, modality_log.name
@@ -46,10 +46,11 @@ def of_partition(partition: Partition) -> list[Dataset]:
     return found
 
 
-def of_day(day: date) -> list[Dataset]:
-    """Everything of a day whose partitions are attached."""
-    partitions = [Partition(table, partition_name(table, day), day, State.ATTACHED, 0, 0) for table in OF_LOG]
-    return [of_summaries(day), *(each for partition in partitions for each in of_partition(partition))]
+def of_day(connection: Connection, day: date) -> list[Dataset]:
+    """Everything of a day that the database still has."""
+    attached = [Partition(table, partition_name(table, day), day, State.ATTACHED, 0, 0) for table in OF_LOG]
+    there = [each for each in attached if partitions.exists(connection, each)]
+    return [of_summaries(day), *(dataset for each in there for dataset in of_partition(each))]
 
 
 def of_summaries(day: date) -> Dataset:

@@ -127,6 +127,28 @@ def about(connection: Connection, model: str, detector: str, since: datetime) ->
     ]
 
 
+def judged(
+    connection: Connection, model: str, model_version: str, ends: Sequence[datetime]
+) -> dict[datetime, tuple[int, list[Finding]]]:
+    """By end, the newest revision of the windows that ended then, and each detector's newest finding of a version."""
+    rows = connection.execute(
+        select(findings)
+        .ext(distinct_on(findings.c.window_end, findings.c.detector, findings.c.modality))
+        .where(
+            findings.c.model == model,
+            findings.c.model_version == model_version,
+            findings.c.window_end.in_(ends),
+        )
+        .order_by(findings.c.window_end, findings.c.detector, findings.c.modality, findings.c.revision.desc())
+    )
+    found: dict[datetime, tuple[int, list[Finding]]] = {}
+    for row in rows:
+        newest, kept = found.setdefault(row.window_end, (row.revision, []))
+        kept.append(_finding(row))
+        found[row.window_end] = max(newest, row.revision), kept
+    return found
+
+
 # Windows that tell how large windows are.
 LEAST_TYPICAL, MOST_TYPICAL = 3, 200
 

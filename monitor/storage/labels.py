@@ -61,7 +61,7 @@ def labelled(connection: Connection, model_version: str, *, start: datetime, end
             labels.c.received_at < end,
             prediction_log.c.model_version == model_version,
         )
-        .order_by(labels.c.received_at.desc(), labels.c.request_id.desc())
+        .order_by(labels.c.received_at.desc(), labels.c.request_id.collate("C").desc())  # an order of every language
         .limit(limit)
     ).all()[::-1]
     since = rows[0].received_at if len(rows) == limit else start

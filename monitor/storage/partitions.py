@@ -61,6 +61,11 @@ def before(connection: Connection, day: date) -> list[Partition]:
     return sorted(found, key=lambda each: (each.day, each.table))
 
 
+def exists(connection: Connection, partition: Partition) -> bool:
+    """Whether there is a table of that name."""
+    return connection.scalar(text("SELECT to_regclass(:name)"), {"name": partition.name}) is not None
+
+
 def detach(connection: Connection, partition: Partition) -> None:
     """Take a partition out of its table; waits for transactions that read it. `connection` must be in autocommit.
 

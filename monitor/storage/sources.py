@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection, Float, cast, func, select
 
 from migrations.schema.prediction_log import modality_log, prediction_log, request_ids
@@ -42,10 +44,14 @@ def shares(
         .where(modality_log.c.modality == modality, modality_log.c.status == "present")
         .group_by(source)
     ).all()
-    moved = {row.source: row.n * abs(row.mean - baseline) for row in rows if row.n}
+    return ranked({row.source: (row.n, row.mean) for row in rows if row.n}, baseline)
+
+
+def ranked(means: Mapping[str, tuple[int, float]], baseline: float) -> tuple[Source, ...]:
+    """Sources, given with rows and mean of each, by their share in how far the statistic is from the baseline."""
+    moved = {source: n * abs(mean - baseline) for source, (n, mean) in means.items()}
     total = sum(moved.values())
     if total == 0:
         return ()
-    counts = {row.source: row.n for row in rows}
-    ranked = sorted(moved, key=lambda name: -moved[name])[:MOST_SOURCES]
-    return tuple(Source(name, counts[name], round(moved[name] / total, 3)) for name in ranked)
+    largest = sorted(moved, key=lambda name: -moved[name])[:MOST_SOURCES]
+    return tuple(Source(name, means[name][0], round(moved[name] / total, 3)) for name in largest)

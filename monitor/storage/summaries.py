@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -25,9 +25,15 @@ def of_version(
     Bins come in order of time. Raises IncomparableError where one version's slots come from
     different encoders, and BinsError on a summary that cannot be read.
     """
+    rows = connection.execute(_of_version(window, model_version))
+    return assembled(((row.slot_start, _summary(row)) for row in rows), modalities)
+
+
+def assembled(slots: Iterable[tuple[datetime, Summary]], modalities: Iterable[str]) -> dict[str, Summary]:
+    """Each modality's summary over slots given as (start, summary), in order of time, topic, partition and offset."""
     parts: dict[str, list[tuple[datetime, Summary]]] = {modality: [] for modality in modalities}
-    for row in connection.execute(_of_version(window, model_version)):
-        parts.setdefault(row.modality, []).append((row.slot_start, _summary(row)))
+    for start, summary in slots:
+        parts.setdefault(summary.modality, []).append((start, summary))
     return {modality: assemble(modality, kept) for modality, kept in parts.items()}
 
 
@@ -123,12 +129,17 @@ def sampled(
 
 def counts_of_all_versions(connection: Connection, window: Window, modalities: Iterable[str]) -> dict[str, Summary]:
     """Rows by status of each modality, whichever version answered: summaries without bins."""
-    totals: dict[str, Counter[str]] = defaultdict(Counter)
     rows = connection.execute(
         select(summaries.c.modality, summaries.c.counts).where(
             summaries.c.slot_start >= window.start, summaries.c.slot_start < window.end
         )
     )
+    return counted(((row.modality, row.counts) for row in rows), modalities)
+
+
+def counted(rows: Iterable[tuple[str, Mapping[str, int]]], modalities: Iterable[str]) -> dict[str, Summary]:
+    """Counts by modality added up: summaries without bins."""
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
     for modality, counts in rows:
         totals[modality].update(counts)
     return {modality: Summary(modality, dict(totals[modality])) for modality in modalities}

@@ -1,4 +1,4 @@
-"""The judgement of the windows that end at one moment: from what is stored to findings, nothing written."""
+"""The judgement of the windows that end at one moment: from what is kept of them to findings, nothing written."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from sqlalchemy import Connection
 from migrations.schema.bins import BinsError
 from monitor.alerts.rules import BASELINE
 from monitor.detectors.base import Takes, catalogue, evaluate
+from monitor.domain.attribution import Source
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.window import FUSED, Evidence, IncomparableError, Reference, Window
-from monitor.storage import baselines, labels, summaries
+from monitor.storage import findings, sources
 from monitor.storage.models import ModelVersion
 from monitor.tasks import watches
-from monitor.tasks.attribute import attribute
-from monitor.tasks.late import INPUTS, inputs
+from monitor.tasks.attribute import Observed, observed
+from monitor.tasks.late import INPUTS
+from monitor.tasks.stored import Place, Stored
 from monitor.tasks.windows import Windows
 
 AVAILABILITY = "availability"
@@ -37,25 +39,34 @@ class Judgement:
     def findings(
         self, connection: Connection, champion: ModelVersion, end: datetime, *, again: bool = False
     ) -> list[Finding]:
-        """All findings of the windows that end then. The last one says whether there is a baseline to compare with.
+        """All findings of the windows that end then, out of the database, as `observe` and `completed` make them."""
+
+        def producers(window: Window, modality: str, statistic: str, baseline: float) -> tuple[Source, ...]:
+            return sources.shares(connection, window, modality, statistic, baseline=baseline)
+
+        seen = self.observe(Stored(connection), champion, end, again=again)
+        return seen.completed(lambda: findings.latest(connection, self._model, champion.version, end), producers)
+
+    def observe(self, place: Place, champion: ModelVersion, end: datetime, *, again: bool = False) -> Observed:
+        """What the windows that end then say by themselves, and whether there is a baseline to compare with.
 
         `again`: the windows were judged before, and what is judged by labels, which have a window of their own, is not.
         """
         window = Window(end - self._windows.window, end)
-        written = inputs(connection, window)
+        written = place.inputs(window)
         lately = Window(end - self._windows.availability, end)
         expected = champion.modalities
         middle = end - self._windows.window / 2
-        reference = baselines.of_version(connection, champion.version, middle.astimezone(UTC).hour)
+        reference = place.reference(champion.version, middle.astimezone(UTC).hour)
         problem = None if reference else f"{champion.version} brought no baseline."
-        counts = Evidence(summaries.counts_of_all_versions(connection, lately, expected))
+        counts = Evidence(place.counts(lately, expected))
         found = self._run((AVAILABILITY,), reference, counts, lately, champion)
         by_labels = [name for name in self._detectors if catalogue()[name].takes is Takes.LABELS]
         if not again:
-            found += self._by_labels(connection, by_labels, reference, end, champion)
+            found += self._by_labels(place, by_labels, reference, end, champion)
         others = [name for name in self._detectors if name not in (*by_labels, AVAILABILITY)]
         try:
-            evidence = Evidence(summaries.of_version(connection, window, champion.version, (*expected, FUSED)))
+            evidence = Evidence(place.summaries(window, champion.version, (*expected, FUSED)))
         except (IncomparableError, BinsError) as error:
             evidence, problem = Evidence({}), str(error)
         for name in others:
@@ -63,29 +74,14 @@ class Judgement:
                 found += self._run((name,), reference, evidence, window, champion)
             except IncomparableError as error:  # it must not keep the other detectors from judging
                 problem = str(error)
-        found = attribute(
-            connection,
-            found,
-            model=self._model,
-            version=champion.version,
-            window=window,
-            reference=reference,
-            evidence=evidence,
-        )
-        return [*found, self._about_baseline(problem, window, champion, reference, written)]
+        about = self._about_baseline(problem, window, champion, reference, written)
+        return observed(found, about, window, reference, evidence)
 
     def _by_labels(
-        self,
-        connection: Connection,
-        names: Sequence[str],
-        reference: Reference | None,
-        end: datetime,
-        champion: ModelVersion,
+        self, place: Place, names: Sequence[str], reference: Reference | None, end: datetime, champion: ModelVersion
     ) -> list[Finding]:
         window = Window(end - self._windows.labels, end)
-        labelled = labels.labelled(
-            connection, champion.version, start=window.start, end=end, limit=self._windows.label_limit
-        )
+        labelled = place.labelled(window, champion.version, self._windows.label_limit)
         return self._run(names, reference, Evidence({}, labelled), window, champion)
 
     def _run(

@@ -33,7 +33,7 @@ class Late:
 
 def inputs(connection: Connection, window: Window) -> list[int]:
     """What is written of a window's slots. To be read before the summaries: what comes between is then found late."""
-    return _total(summaries.written(connection, window.start, window.end), window)
+    return total(summaries.written(connection, window.start, window.end), window)
 
 
 def late(
@@ -51,11 +51,12 @@ def late(
     changed = [
         Late(one.window.end, one.revision + 1)
         for one in judged
-        if INPUTS in one.details and list(one.details[INPUTS]) != _total(slots, one.window)
+        if INPUTS in one.details and list(one.details[INPUTS]) != total(slots, one.window)
     ]
     return changed[:AT_ONCE]
 
 
-def _total(slots: Slots, window: Window) -> list[int]:
+def total(slots: Slots, window: Window) -> list[int]:
+    """What is written of a window's slots, out of those of a longer time."""
     of_window = [numbers for slot, numbers in slots.items() if window.start <= slot < window.end]
     return [sum(rows for rows, _ in of_window), sum(written for _, written in of_window)]
