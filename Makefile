@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-scenarios bench-worker checkpoint fuzz lock up down clean
+.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-monitor bench-scenarios bench-worker checkpoint fuzz lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ bench-scenarios: $(VENV)/.dev ## Drift scenarios through the real pipeline: what
 
 bench-alerts: $(VENV)/.dev ## Alerts heard in 30 quiet days at the default settings (half an hour); a table, and JSON (BENCH_DAYS, BENCH_SEED)
 	@$(BIN)/python -m tests.bench --table alerts
+
+bench-monitor: $(VENV)/.dev ## Measure an evaluation by rows of the log (50 million take 15 GB; BENCH_LOG_ROWS) and a month's backfill; a table, and JSON
+	@$(BIN)/python -m tests.bench --table monitor
 
 bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a machine without one it says so
 	@$(BIN)/python -m tests.bench gpu

@@ -1,0 +1,183 @@
+"""What an evaluation costs by how much is logged, and a month of hourly windows judged again from summaries.
+
+One database whose log grows: after each size of `BENCH_LOG_ROWS` (10000,1000000,50000000), rows of 30 days, one window
+of an hour is evaluated whole (every detector, findings stored, alerts moved) by a process of its own, `TURNS` times.
+Summaries and labels are the same for all sizes: 60 slots with the 64 bins of 16 features that a slot holds at most, and
+2000 labels. Seconds are the median; memory is the process's peak. 50 million rows take 15 GB of disk.
+The backfill judges 720 hourly windows of slots of a minute, 480 requests an hour, on `BENCH_PROCESSES` (2) processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, insert, text
+
+from demo import servers
+from migrations.connect import connect
+from migrations.schema.partitions import ensure_partitions
+from migrations.schema.summaries import summaries
+from monitor import wiring
+from monitor.archive.folder import Archive
+from monitor.backfill.base import Size, engines
+from monitor.domain.window import Window
+from monitor.settings import MonitorSettings
+from monitor.storage.archived import SUMMARIES
+from monitor.tasks.exporting import export
+from monitor.telemetry import Metrics
+from tests.support.monitored import NORMAL, T0, Stage, StoryClock, parts
+
+SIZES = tuple(int(each) for each in os.environ.get("BENCH_LOG_ROWS", "10000,1000000,50000000").split(","))
+PROCESSES = int(os.environ.get("BENCH_PROCESSES", "2"))
+DAYS, TURNS, LABELS = 30, 5, 2000
+HOP, SLOT, HOUR = timedelta(minutes=5), timedelta(minutes=1), timedelta(hours=1)
+FULL, QUIET = 512, 8  # rows of a slot: 64 bins of 8, and one
+AT_ONCE = 1_000_000
+LOGGED = (
+    'INSERT INTO prediction_log (request_id, logged_at, produced_at, topic, partition, "offset", schema_version, '
+    "model_version, route, status, prediction, confidence, probabilities, degraded, queue_ms, preprocess_ms, "
+    "encode_ms, fuse_ms, total_ms) SELECT 'r' || n, at, at, 't', 0, n, 1, 'v1', 'fused', 'ok', 'consistent', 0.9, "
+    "'{0.9,0.05,0.05}', false, 1, 1, 1, 1, 4 "
+    "FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n, "
+    "LATERAL (SELECT CAST(:start AS timestamptz) + (n % 86400) * interval '30 seconds' AS at) AS moment"
+)
+LABELLED = (
+    "INSERT INTO labels (request_id, label, labelled_at, received_at, source) "
+    "SELECT 'r' || n, 'consistent', :now, :now, 'ground_truth' FROM generate_series(1, :count) n"
+)
+
+
+def run() -> dict[str, Any]:
+    """Both parts."""
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-") as folder, servers.postgres(Path(folder)) as server:
+        found = {}
+        for name, part in (("evaluation", evaluations), ("backfill", backfill)):
+            url = server.create(name)
+            servers.migrate(url)
+            engine = connect(url, application="bench")
+            found[name] = part(engine, url)
+            engine.dispose()
+    return found
+
+
+def evaluations(engine: Engine, url: str) -> dict[str, Any]:
+    """One evaluation by rows of the log."""
+    stage = Stage(engine, StoryClock(T0))
+    stage.register("v1")
+    start = T0 - timedelta(days=DAYS)
+    with engine.begin() as connection:
+        ensure_partitions(connection, start.date(), DAYS)
+    _summarise(engine, Window(T0 - HOUR, T0 + TURNS * len(SIZES) * HOP), FULL)
+    found: dict[str, Any] = {}
+    logged = 0
+    for number, size in enumerate(SIZES):
+        began = time.perf_counter()
+        while logged < size:
+            last = min(size, logged + AT_ONCE)
+            with engine.begin() as connection:
+                connection.execute(text(LOGGED), {"first": logged + 1, "last": last, "start": start})
+            logged = last
+        if number == 0:
+            with engine.begin() as connection:
+                connection.execute(text(LABELLED), {"now": T0, "count": LABELS})
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE prediction_log, labels, summaries"))
+            size_on_disk = connection.scalar(text("SELECT pg_database_size(current_database())"))
+        seeding = time.perf_counter() - began
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            told = alone.submit(_evaluate, url, T0 + number * TURNS * HOP).result()
+        found[f"{size} rows"] = {
+            **told,
+            "seeding_seconds": round(seeding, 1),
+            "database_gb": round(size_on_disk / 1e9, 2),
+        }
+    return found
+
+
+def _evaluate(url: str, first: datetime) -> dict[str, float]:
+    """Seconds of one evaluation, and the peak of this process, which does nothing else."""
+    engine = connect(url, application="bench")
+    clock = StoryClock(first)
+    settings = _settings(url)
+    detect = wiring.detect(settings, engine, Metrics(), clock)
+    taken = []
+    for turn in range(TURNS):
+        clock.at = first + turn * HOP + timedelta(seconds=settings.grace_seconds)
+        began = time.perf_counter()
+        detect.run()
+        taken.append(time.perf_counter() - began)
+    engine.dispose()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": round(statistics.median(taken), 3), "peak_mb": round(peak, 1)}
+
+
+def backfill(engine: Engine, url: str) -> dict[str, Any]:
+    """Seconds to export a month of summaries, and to judge its hourly windows."""
+    stage = Stage(engine, StoryClock(T0))
+    stage.register("v1")
+    period = Window(T0 - timedelta(days=DAYS), T0)
+    _summarise(engine, period, QUIET)
+    task = wiring.backfill(_settings(url), engine)
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-") as folder:
+        archive, began = Archive(Path(folder)), time.perf_counter()
+        needed = task.needed(period, HOUR)
+        rows = sum(saved.rows for saved in export(engine, archive, needed, frozenset({SUMMARIES})))
+        exported = time.perf_counter() - began
+        began = time.perf_counter()
+        done = task.run(archive, period, every=HOUR, engine=engines()["local"], size=Size(PROCESSES))
+        judged = time.perf_counter() - began
+    return {
+        "windows": done.added,
+        "findings": done.findings,
+        "summaries": rows,
+        "processes": PROCESSES,
+        "export_seconds": round(exported, 1),
+        "backfill_seconds": round(judged, 1),
+    }
+
+
+def _settings(url: str) -> MonitorSettings:
+    return MonitorSettings.model_validate({"database_url": url})
+
+
+def _summarise(engine: Engine, period: Window, rows: int) -> None:
+    """Summaries of every slot of the period; a hundred draws, in turn."""
+    rng = np.random.default_rng(5)
+    draws = [parts(rows, rng, NORMAL) for _ in range(100)]
+    slots = int(period.length / SLOT)
+    for start in range(0, slots, 1000):
+        values = [
+            _row(period.start + number * SLOT, number, modality, *part)
+            for number in range(start, min(slots, start + 1000))
+            for modality, part in draws[number % 100].items()
+        ]
+        with engine.begin() as connection:
+            connection.execute(insert(summaries), values)
+
+
+def _row(at: datetime, number: int, modality: str, counts: Mapping[str, int], payload: bytes) -> dict[str, Any]:
+    return {
+        "slot_start": at,
+        "model_version": "v1",
+        "modality": modality,
+        "topic": "t",
+        "partition": 0,
+        "first_offset": number,
+        "slot_seconds": 60,
+        "worker_id": "w",
+        "encoder_fingerprint": "e1",
+        "counts": counts,
+        "bins": payload,
+        "updated_at": at,
+    }
