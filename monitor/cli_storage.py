@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from monitor.backfill.base import Size, engines
 from monitor.cli_jobs import opened
 from monitor.domain.window import Window
 from monitor.errors import BackfillError, EngineError
+from monitor.storage import audit
 from monitor.storage.archived import LABELLED, LOG, MODALITIES, SUMMARIES
 from monitor.tasks import exporting
 from monitor.terminal import console
@@ -56,9 +58,18 @@ def export(
     start: Start,
     end: End,
 ) -> None:
-    """Keep every day that the period touches as Parquet: summaries, the log, and which answers a label judges."""
+    """Keep every day that the period touches as Parquet: summaries, the log, answers with their labels. Audited."""
     period = _period(start, end)
     with opened() as (_, engine):
+        with engine.begin() as connection:  # before anything leaves
+            audit.record(
+                connection,
+                "exported",
+                f"{period.start.isoformat()} to {period.end.isoformat()}",
+                actor=getpass.getuser(),
+                now=datetime.now(UTC),
+                details={"folder": str(folder.absolute())},
+            )
         for saved in exporting.export(engine, Archive(folder), period):
             console.print(f"{saved.path}: {saved.rows} rows", markup=False, highlight=False, soft_wrap=True)
 

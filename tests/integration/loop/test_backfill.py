@@ -64,6 +64,7 @@ def lived(stage: Stage, database: str, monkeypatch: pytest.MonkeyPatch) -> Stage
     for name, value in TIMES.items():
         monkeypatch.setenv(f"FUSIONWATCH_{name}_SECONDS", str(value))
     monkeypatch.setenv("FUSIONWATCH_DATABASE_URL", database)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # it gives way to all others by default, and they are many here
     stage.clock.at = START
     stage.register("v1")
     detect = wiring.detect(settings(database), stage.engine, Metrics(), stage.clock)
@@ -91,6 +92,8 @@ def test_what_was_judged_live_comes_out_of_parquet_bit_for_bit_on_every_engine(l
     assert len({row[1].date() for row in before}) == 2, "two days, so two parts"
     everything = ["--from", (START - timedelta(days=1)).isoformat(), "--to", END.isoformat()]
     assert "summaries/day=" in monitor_says("export", str(tmp_path), *everything)
+
+    assert lived.scalar("SELECT details->>'folder' FROM audit_log WHERE action = 'exported'") == str(tmp_path)
 
     parquet = ["--parquet", str(tmp_path), "--processes", "2"]
     for engine in engines():
