@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-monitor bench-scenarios bench-worker checkpoint fuzz lock up down clean
+.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-monitor bench-scenarios bench-worker bench-dashboards dashboards checkpoint fuzz lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,12 @@ bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a mach
 
 bench-worker: $(VENV)/.dev ## Measure the worker beside its ceilings (about 15 minutes); prints a table and JSON
 	@$(BIN)/python -m tests.bench worker
+
+bench-dashboards: $(VENV)/.dev ## Measure every query of the dashboards on ten million requests (ten minutes, 10 GB); a table, and JSON
+	@$(BIN)/python -m tests.bench --table dashboards
+
+dashboards: $(VENV)/.dev ## Write Grafana's dashboards again from their description
+	@$(BIN)/fusionwatch-monitor dashboards write --shipped dashboards/grafana/dashboards
 
 checkpoint: $(VENV)/.demo ## Train the demo checkpoint again (fixed seed, a few minutes on one core)
 	@$(BIN)/fusionwatch-demo checkpoint $(ARGS)

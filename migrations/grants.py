@@ -99,7 +99,7 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "audit_log": _APPEND,
     },
     EMBEDDINGS: {},
-    # No embeddings, no digests, no row of a request.
+    # No embeddings, no digests; of requests what the views named grafana_* show.
     GRAFANA: {
         "findings": (READ,),
         "alerts": (READ,),
@@ -124,6 +124,10 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
 }
 _LOGS = frozenset(table.name for table in PARTITIONED)
 _VERSION = "alembic_version"
+_VIEWS = text(
+    "SELECT viewname, viewowner FROM pg_views "
+    "WHERE schemaname = 'public' AND starts_with(viewname, 'grafana_') ORDER BY 1"
+)
 _FOREIGN = text(
     "SELECT c.oid::regclass::text AS name, c.relname = ANY(:logs) OR parent.relname = ANY(:logs) AS log "
     "FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid "
@@ -157,6 +161,20 @@ def apply(connection: Connection, tables: frozenset[str]) -> None:
         present = set(connection.scalars(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")))
         for statement in _statements(present & (tables | {_VERSION})):
             connection.execute(text(statement))
+    _show_views(connection)
+
+
+def _show_views(connection: Connection) -> None:
+    """Let Grafana read its views, which read as their owner: that one must be able to read the logs too."""
+    with connection.begin():
+        views = connection.execute(_VIEWS).all()
+        if views:
+            connection.execute(text(f"GRANT SELECT ON {', '.join(sorted(_LOGS))}, request_ids TO {OWNER}"))
+    for name, owner in views:
+        with connection.begin():
+            if owner != OWNER:
+                connection.execute(text(f"ALTER VIEW {name} OWNER TO {OWNER}"))
+            connection.execute(text(f"GRANT SELECT ON {name} TO {GRAFANA}"))
 
 
 def _statements(tables: set[str]) -> Iterator[str]:

