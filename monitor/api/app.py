@@ -21,7 +21,7 @@ from monitor.tasks.jobs import Cancelling
 from monitor.tasks.policy import Policy
 from monitor.tasks.receivers import Receivers
 from monitor.tasks.silences import Silences
-from monitor.web import page, report_list
+from monitor.web import site
 
 # What tells nothing of the model.
 FREE = ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static")
@@ -29,10 +29,10 @@ FREE = ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static")
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
 }
 
 
@@ -97,9 +97,8 @@ def create_app(
     app.include_router(rollouts.router)
     app.include_router(report_routes.router)
     app.include_router(report_routes.files)
-    app.include_router(report_list.router)
     app.include_router(health.router)
-    page.install(app)
+    site.install(app)
     health.install_metrics(app, version)
     require_guards(app, FREE)
     app.middleware("http")(_secured)
@@ -111,6 +110,6 @@ async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Re
     response = await call_next(request)
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)  # a report's page has a policy of its own
-    if request.url.path.startswith(("/v1/", "/reports")) or request.url.path == "/":
+    if not request.url.path.startswith("/static/"):
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -49,6 +49,24 @@ ALERT_STATES = {
     "firing": Sign("firing", "diamond", "bad"),
     "resolved": Sign("resolved", "check", "good"),
 }
+ROLLOUTS = {
+    "promoted": Sign("promoted", "check", "good"),
+    "rolled_back": Sign("rolled back", "dashed", "unsure"),
+    None: Sign("in progress", "half", "unsure"),
+}
+OUTCOMES = {
+    "passed": Sign("passed", "check", "good"),
+    "failed": Sign("failed", "diamond", "bad"),
+    "inconclusive": Sign("cannot tell yet", "half", "unsure"),
+    "ready": Sign("ready", "check", "good"),
+    "refused": Sign("refused", "diamond", "bad"),
+}
+NOTICES = {
+    "due": Sign("due", "ring", "unsure"),
+    "sent": Sign("sent", "check", "good"),
+    "failed": Sign("failed", "diamond", "bad"),
+    "suppressed": Sign("held back", "dashed", "unsure"),
+}
 JOB_STATES = {
     "queued": Sign("queued", "ring", "unsure"),
     "running": Sign("training", "half", "unsure"),
@@ -134,6 +152,16 @@ def share(value: float | None) -> str:
     if value in (0, 1):
         return f"{value:.0%}"
     return f"{min(max(100 * value, 0.1), 99.9):.1f}%"
+
+
+def share_signed(value: float) -> str:
+    """A share that may be below nothing: `30.0%`, `-2.1%`."""
+    return f"{100 * value:.1f}%"
+
+
+def points(change: float) -> str:
+    """A change of a share in points, hundredths of it: `+4.2 points`."""
+    return f"{100 * change:+.1f} points"
 
 
 def objective(value: float) -> str:

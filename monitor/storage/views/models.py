@@ -266,6 +266,17 @@ class DeadLetters(Read):
     reasons: list[DeadLetterReason]
 
 
+class Refused(Read):
+    """One refused message: where it stands in its topic, and why it was refused."""
+
+    topic: str
+    partition: int
+    offset: int
+    error_code: str
+    error_detail: str
+    recorded_at: datetime
+
+
 class Calibration(Read):
     """Confidence against truth over the champion's newest labelled answers.
 

@@ -19,6 +19,7 @@ from monitor.storage.views.models import (
     Latency,
     ModalityNow,
     Period,
+    Refused,
     Traffic,
     TrafficPoint,
     TrafficSeries,
@@ -33,6 +34,7 @@ LAST_SEEN_HORIZON = timedelta(days=1)
 LATENCY_SAMPLE = 1000
 MAX_BUCKETS = 240
 MAX_REASONS = 50
+MAX_REFUSED = 50
 
 Counts = dict[str, dict[str, int]]
 
@@ -191,3 +193,22 @@ def dead_letters_by_reason(connection: Connection, period: Period) -> DeadLetter
     ).all()
     reasons = [DeadLetterReason(error_code=c, count=n, last_at=last, last_detail=d) for c, n, last, d in rows]
     return DeadLetters(period=period, total=sum(each.count for each in reasons), reasons=reasons)
+
+
+def refused_over_time(connection: Connection, period: Period, buckets: int) -> list[tuple[datetime, int]]:
+    """Refused messages in each of so many equal parts of the period that has any: its start, and how many."""
+    at = dead_letters.c.recorded_at
+    width = (period.end - period.start) / buckets
+    bucket = func.date_bin(cast(literal(f"{width.total_seconds()} seconds"), INTERVAL), at, period.start)
+    query = select(bucket, func.count()).where(at >= period.start, at < period.end)
+    return [(start, count) for start, count in connection.execute(query.group_by(bucket).order_by(bucket))]
+
+
+def newest_refused(connection: Connection, period: Period, error_code: str | None = None) -> list[Refused]:
+    """The newest refused messages of the period, at most MAX_REFUSED, of one reason where it is given."""
+    at = dead_letters.c.recorded_at
+    query = select(*[dead_letters.c[name] for name in Refused.model_fields]).where(at >= period.start, at < period.end)
+    if error_code is not None:
+        query = query.where(dead_letters.c.error_code == error_code)
+    rows = connection.execute(query.order_by(at.desc()).limit(MAX_REFUSED)).mappings()
+    return [Refused.model_validate(dict(row)) for row in rows]

@@ -78,7 +78,7 @@ def _hours() -> Label[int]:
 def open_alerts(connection: Connection, model: str) -> list[AlertView]:
     """Pending and firing alerts: firing before pending, causes before what they explain, pages first, oldest first."""
     query = (
-        _alerts(model)
+        alert_rows(model)
         .where(alerts.c.state != "resolved")
         .order_by(
             case((alerts.c.state == "firing", 0), else_=1),
@@ -96,7 +96,7 @@ def alerts_page(
     connection: Connection, model: str, *, state: AlertState, limit: int, cursor: int | None = None
 ) -> Page[AlertView]:
     """Alerts newest first, those with a smaller id than `cursor`."""
-    query = _alerts(model)
+    query = alert_rows(model)
     if state == "open":
         query = query.where(alerts.c.state != "resolved")
     elif state != "any":
@@ -112,7 +112,7 @@ def alerts_of_period(connection: Connection, model: str, period: Period, limit: 
     """Alerts that fired, or still did, in the period: pages first, then the longest."""
     until = func.least(func.coalesce(alerts.c.resolved_at, period.end), period.end)
     query = (
-        _alerts(model)
+        alert_rows(model)
         .where(
             alerts.c.firing_since < period.end,
             (alerts.c.resolved_at.is_(None)) | (alerts.c.resolved_at >= period.start),
@@ -125,7 +125,8 @@ def alerts_of_period(connection: Connection, model: str, period: Period, limit: 
     return [AlertView.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
 
-def _alerts(model: str) -> Select[*tuple[Any, ...]]:
+def alert_rows(model: str) -> Select[*tuple[Any, ...]]:
+    """Alerts of a model as they are shown, with what silences them and the detector that they come of."""
     shown = [alerts.c[name] for name in AlertView.model_fields if name not in ("since", "silenced", "detector")]
     silenced = func.jsonb_build_object(
         *("silence_id", silences.c.silence_id, "until", silences.c.ends_at),
@@ -143,6 +144,20 @@ def _alerts(model: str) -> Select[*tuple[Any, ...]]:
         .outerjoin(findings, findings.c.finding_id == alerts.c.finding_id)
         .where(alerts.c.labels["model"].astext == model)
     )
+
+
+def alert(connection: Connection, model: str, alert_id: int) -> AlertView | None:
+    """One alert of the model, or None."""
+    row = connection.execute(alert_rows(model).where(alerts.c.alert_id == alert_id)).mappings().one_or_none()
+    return AlertView.model_validate(dict(row)) if row else None
+
+
+def firing_alerts(connection: Connection, model: str) -> int:
+    """How many alerts fire that no other one explains."""
+    open_ones = select(func.count()).where(
+        alerts.c.labels["model"].astext == model, alerts.c.state == "firing", alerts.c.inhibited_by.is_(None)
+    )
+    return connection.scalar(open_ones) or 0
 
 
 def active_job(connection: Connection, model: str) -> JobView | None:

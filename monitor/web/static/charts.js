@@ -111,7 +111,7 @@ const charts = (() => {
   function node(series) {
     const made = document.createElement("article");
     made.className = "chart";
-    made.innerHTML = '<header><h3></h3><span class="sign"><svg class="shape" aria-hidden="true"><use></use></svg><span></span></span></header><p class="now"></p><div class="plot" role="img"></div>';
+    made.innerHTML = '<header><h3><a></a></h3><span class="sign"><svg class="shape" aria-hidden="true"><use></use></svg><span></span></span></header><p class="now"></p><div class="plot" role="img"></div>';
     made.dataset.key = `${series.detector} ${series.modality}`;
     return made;
   }
@@ -126,8 +126,10 @@ const charts = (() => {
     one.data = [series.points.map((p) => Date.parse(p.at) / 1000), series.points.map((p) => p.value), series.points.map((p) => p.threshold)];
     const last = series.points[series.points.length - 1];
     const sign = one.sign(last.verdict);
-    one.node.querySelector("h3").textContent = `${one.title}: ${one.words.name.toLowerCase()}`;
-    one.node.querySelector("h3").title = one.words.unit;
+    const name = one.node.querySelector("h3 a");
+    name.textContent = `${one.title}: ${one.words.name.toLowerCase()}`;
+    name.title = one.words.unit;
+    name.href = `/findings/${last.finding_id}`;
     one.node.querySelector(".sign").className = `sign ${sign.tone}`;
     one.node.querySelector("use").setAttribute("href", `#${sign.shape}`);
     one.node.querySelector(".sign span").textContent = sign.word;
@@ -158,11 +160,21 @@ const charts = (() => {
     }
   }
 
+  // A click leads to the finding under the pointer; by keyboard the tables of windows lead there.
+  function plotted(one) {
+    const plot = new uPlot(options(one), one.data, one.node.querySelector(".plot"));
+    plot.over.addEventListener("click", () => {
+      const point = one.points[plot.cursor.idx];
+      if (point) location.href = `/findings/${point.finding_id}`;
+    });
+    return plot;
+  }
+
   function redraw(all, words, span) {
     for (const series of all) {
       const one = drawn.get(`${series.detector} ${series.modality}`);
       update(one, series, words, span);
-      if (!one.plot) one.plot = new uPlot(options(one), one.data, one.node.querySelector(".plot"));
+      if (!one.plot) one.plot = plotted(one);
     }
   }
 
@@ -188,7 +200,7 @@ const charts = (() => {
   function repaint() {
     for (const one of drawn.values()) {
       one.plot?.destroy();
-      one.plot = new uPlot(options(one), one.data, one.node.querySelector(".plot"));
+      one.plot = plotted(one);
     }
   }
 

@@ -10,7 +10,7 @@
   let timer = 0;
 
   const serverNow = () => Date.now() + serverAhead;
-  const minutes = () => Number(document.querySelector('input[name="range"]:checked').value);
+  const place = document.getElementById("charts");
 
   function ago(from) {
     const seconds = Math.max(0, Math.floor((serverNow() - from) / 1000));
@@ -32,17 +32,22 @@
     document.getElementById("fresh-text").textContent = text;
   }
 
-  // Only what differs is replaced, so that focus, selection and a screen reader's place stay where they are.
+  // Only what differs is replaced, so that focus, selection, open details and a screen reader's place stay as they are.
   function takeOver(page) {
     const text = (node) => node.innerHTML.replace(/(<time[^>]*data-ago[^>]*>)[^<]*/g, "$1");
     for (const old of document.querySelectorAll("[data-live]")) {
       const now = page.getElementById(old.id);
-      if (!now || text(now) === text(old)) continue;
+      if (!now) continue;
+      for (const each of now.querySelectorAll("details[id]")) {
+        each.open = document.getElementById(each.id)?.open ?? each.open;
+      }
+      if (text(now) === text(old)) continue;
       const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       old.replaceChildren(...now.childNodes);
       if (focused) old.querySelector(`a[href="${focused.replaceAll('"', "")}"]`)?.focus();
     }
-    document.getElementById("hero").className = page.getElementById("hero").className;
+    const hero = document.getElementById("hero");
+    if (hero) hero.className = page.getElementById("hero").className;
     document.title = page.title;
     main.dataset.now = page.getElementById("main").dataset.now;
     serverAhead = Date.parse(main.dataset.now) - Date.now();
@@ -55,16 +60,20 @@
   }
 
   async function drawCharts() {
-    const span = minutes();
-    const series = await (await get(`/v1/series?minutes=${span}`)).json();
-    if (span === minutes()) charts.show(series, words, span, serverNow() / 1000);
+    if (!place) return;
+    const { series, minutes, until } = place.dataset;
+    const ending = until ? `&until=${encodeURIComponent(until)}` : "";
+    const found = await (await get(`${series}&minutes=${minutes}${ending}`)).json();
+    charts.show(found, words, minutes, until ? Date.parse(until) / 1000 : serverNow() / 1000);
   }
 
   async function refresh() {
     clearTimeout(timer);
     if (document.hidden) { state("paused", "paused"); return; }
     try {
-      const html = await (await get("/")).text();
+      const answer = await get(location.pathname + location.search);
+      if (answer.redirected) { location.reload(); return; }  // the session is over: sign in again
+      const html = await answer.text();
       takeOver(new DOMParser().parseFromString(html, "text/html"));
       await drawCharts();
       tellTimes();
@@ -76,7 +85,6 @@
     timer = setTimeout(refresh, EVERY);
   }
 
-  document.getElementById("range").addEventListener("change", refresh);
   document.addEventListener("visibilitychange", refresh);
   setInterval(tellTimes, 1000);
   drawCharts().catch(() => state("lost", "no connection")).finally(() => { timer = setTimeout(refresh, EVERY); });
