@@ -216,6 +216,12 @@ METHODS = {
         "There is none: every check of drift has nothing to say.",
         "Whether the baseline is a good one.",
     ),
+    "rollout": Method(
+        "Did checks take a challenger away?",
+        "The newest rollout’s outcome is looked up; its own page has every check.",
+        "It was rolled back by its checks.",
+        "Why the challenger is worse: its comparisons say in what.",
+    ),
     "retrain_job": Method(
         "Did the last retrain job end as it should?",
         "The state of the newest job is looked up.",

@@ -30,6 +30,7 @@ class Table:
     title: str
     note: str
     rows: tuple[Row, ...]
+    last: str = "Change"
 
 
 def moved(finding: FindingDetail, class_names: Sequence[str] = ()) -> list[Table]:
@@ -48,8 +49,8 @@ def moved(finding: FindingDetail, class_names: Sequence[str] = ()) -> list[Table
     return [each for each in tables if each.rows]
 
 
-def _table(title: str, note: str, rows: Sequence[Row]) -> Table:
-    return Table(title, note, tuple(rows[:MOST]))
+def _table(title: str, note: str, rows: Sequence[Row], last: str = "Change") -> Table:
+    return Table(title, note, tuple(rows[:MOST]), last)
 
 
 def _named(name: object) -> str:
@@ -113,7 +114,7 @@ def _statuses(found: Mapping[str, int] | None, rows_seen: int) -> Table:
         for name, count in sorted((found or {}).items(), key=lambda each: -each[1])
         if rows_seen
     ]
-    return _table("Why it was not usable", "Requests of the window by the state of this input.", rows)
+    return _table("Why it was not usable", "Requests of the window by the state of this input.", rows, "Share")
 
 
 def _sources(found: Any) -> Table:
@@ -121,7 +122,7 @@ def _sources(found: Any) -> Table:
         Row(str(each["source"]), "", f"{words.count(each['rows'])} rows", words.share(each["share"]), each["share"])
         for each in found or ()
     ]
-    return _table("Where it comes from", "Producers, by their share of what moved.", rows)
+    return _table("Where it comes from", "Producers, by their share of what moved.", rows, "Share")
 
 
 def _latencies(found: Any) -> Table:
@@ -129,7 +130,7 @@ def _latencies(found: Any) -> Table:
         Row(_named(stage), "", f"{each['p50']:.1f} ms", f"p95 {each['p95']:.1f} ms")
         for stage, each in (found or {}).items()
     ]
-    return _table("Stages", "Median and 95th percentile of each stage.", rows)
+    return _table("Stages", "Median and 95th percentile of each stage.", rows, "Slowest")
 
 
 def _classes(details: Mapping[str, Any], names: Sequence[str]) -> Table:

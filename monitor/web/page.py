@@ -45,7 +45,12 @@ def _environment() -> Environment:
     )
     environment.globals.update(words=words, progress=in_words, tabs=TABS)
     environment.filters.update(
-        share=words.share, number=words.number, count=words.count, modality=words.modality, listed=words.listed
+        begin=words.begin,
+        share=words.share,
+        number=words.number,
+        count=words.count,
+        modality=words.modality,
+        listed=words.listed,
     )
     return environment
 

@@ -216,6 +216,11 @@ def ago(at: datetime, now: datetime) -> str:
     return f"{seconds} s ago"
 
 
+def begin(text: str) -> str:
+    """As it stands at the start of a sentence: the first letter large, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def listed(names: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

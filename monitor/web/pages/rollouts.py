@@ -6,8 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from monitor.api.context import Cursor
-from monitor.storage.views.rollouts import open_rollout, rollouts_page
-from monitor.storage.views.work import champion
+from monitor.storage.views.rollouts import champion_state, rollouts_page
 from monitor.web.page import At
 
 SHOWN = 10
@@ -22,8 +21,7 @@ def rollouts(desk: At, cursor: Cursor = None) -> HTMLResponse:
         "rollouts.html",
         here="/rollouts",
         title="Rollouts",
-        answering=champion(connection, model),
-        current=open_rollout(connection, model),
+        state=champion_state(connection, model),
         page=rollouts_page(connection, model, limit=SHOWN, cursor=cursor),
         cursor=cursor,
     )
