@@ -12,6 +12,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer, SecurityScopes
 
+from monitor.api.session import from_this_page, session_of
 from monitor.domain.access import Caller, Keyring, Scope, listed
 
 _SAFE = frozenset({"GET", "HEAD"})
@@ -42,10 +43,14 @@ async def _admitted(
     access: Access = request.app.state.context.access
     given = bearer.credentials if bearer else basic.password if basic else None
     token = None if given is None else access.keyring.find(given)
+    if given is None and (session := session_of(request)) is not None:
+        token = access.keyring.find(session.token)  # one that is not known any more is nobody's
+        if token is not None and request.method not in _SAFE and not from_this_page(request):
+            raise HTTPException(403, "what changes something must be sent from a page of this site")
     if given is not None and token is None:
-        raise _unknown(request)
+        raise _unknown()
     if token is None:
-        return _nobody(access, request, scopes)
+        return _nobody(access, scopes)
     if basic is not None and bearer is None:
         _of_our_own_page(request)
     if missing := [each for each in scopes.scopes if each not in token.scopes]:
@@ -55,7 +60,7 @@ async def _admitted(
     return Caller(token.name, token.scopes)
 
 
-def _nobody(access: Access, request: Request, scopes: SecurityScopes) -> Caller:
+def _nobody(access: Access, scopes: SecurityScopes) -> Caller:
     if access.open_reads and scopes.scopes == [Scope.READ]:
         return Caller(None)
     if not access.keyring:
@@ -63,13 +68,12 @@ def _nobody(access: Access, request: Request, scopes: SecurityScopes) -> Caller:
             403,
             "this API only reads: no token is set; `fusionwatch-monitor tokens new` makes one, its commands need none",
         )
-    raise _unknown(request)
+    raise _unknown()
 
 
-def _unknown(request: Request) -> HTTPException:
-    page = not request.url.path.startswith("/v1/")
+def _unknown() -> HTTPException:
     said = "the header Authorization must be `Bearer` and a token that this API knows"
-    return HTTPException(401, said, {"WWW-Authenticate": 'Basic realm="fusionwatch"' if page else "Bearer"})
+    return HTTPException(401, said, {"WWW-Authenticate": "Bearer"})
 
 
 def _of_our_own_page(request: Request) -> None:

@@ -24,7 +24,7 @@ from monitor.tasks.silences import Silences
 from monitor.web import site
 
 # What tells nothing of the model.
-FREE = ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static")
+FREE = ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static", *site.FREE)
 # Nothing from another host, no inline script or style, no frames.
 SECURITY_HEADERS = {
     "Content-Security-Policy": (

@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 def acknowledge(shown: Shown, writer: Writer, alert_id: Id) -> RedirectResponse:
     """Look after a firing alert; 409 where it does not fire, or somebody does already."""
     try:
-        shown.silences.acknowledge(alert_id, actor=str(writer.name))
+        shown.silences.acknowledge(alert_id, actor=writer.actor, owner=writer.name)
     except SilenceError as error:
         raise HTTPException(409, str(error)) from error
     return RedirectResponse(f"/alerts/{alert_id}", 303)
@@ -50,6 +50,7 @@ def silence(shown: Shown, writer: Writer, alert_id: Id, form: Form) -> RedirectR
             start=None,
             end=shown.silences.now() + timedelta(hours=int(hours)),
             owner=str(writer.name),
+            actor=writer.actor,
             reason=form.get("reason", ""),
         )
     except SilenceError as error:
@@ -61,7 +62,7 @@ def silence(shown: Shown, writer: Writer, alert_id: Id, form: Form) -> RedirectR
 def end(shown: Shown, writer: Writer, silence_id: Id) -> RedirectResponse:
     """End a silence now; 409 where there is none, or it is over."""
     try:
-        shown.silences.end(silence_id, actor=str(writer.name), reason="ended on the status page")
+        shown.silences.end(silence_id, actor=writer.actor, reason="ended on the status page")
     except SilenceError as error:
         raise HTTPException(409, str(error)) from error
     return RedirectResponse("/alerts#silences", 303)

@@ -15,7 +15,7 @@ from monitor.api.context import Context, Reading, Shown
 from monitor.domain.progress import in_words
 from monitor.storage.views.work import firing_alerts
 from monitor.web import words
-from monitor.web.session import Visitor, sign_in_path, visitor_of
+from monitor.web.session import Visitor, sign_in_path, visitor
 
 HERE = Path(__file__).parent
 # How far back plots may look, in minutes; the first that holds so many windows is shown at first.
@@ -78,7 +78,7 @@ class Desk:
             version=self.shown.version,
             visitor=self.visitor,
             sign_in=self.sign_in,
-            writable=self.shown.token is not None,
+            writable=bool(self.shown.access.keyring),
             firing=firing_alerts(self.connection, self.shown.model),
             vocabulary=words.vocabulary(),
             **data,
@@ -95,8 +95,8 @@ def plain(template: str, status: int = 200, **data: Any) -> HTMLResponse:
     return HTMLResponse(_templates.get_template(template).render(**data), status)
 
 
-def _desk(request: Request, shown: Shown, connection: Reading) -> Desk:
-    return Desk(shown, connection, visitor_of(request, shown), sign_in_path(request))
+def _desk(request: Request, shown: Shown, looking: Annotated[Visitor, Depends(visitor)], connection: Reading) -> Desk:
+    return Desk(shown, connection, looking, sign_in_path(request.url.path))
 
 
 At = Annotated[Desk, Depends(_desk)]

@@ -1,74 +1,55 @@
-"""Who looks: signed in with a token of the API, kept in a cookie that no script and no other site can use.
-
-The cookie holds the token itself, HttpOnly and SameSite=Strict: nothing is remembered here, so that any process may
-answer, and a token that is taken away ends its sessions at once. What changes something is refused unless the browser
-says that a page of this very origin sent it: `Sec-Fetch-Site`, and `Origin` where there is none (W3C Fetch Metadata).
-"""
+"""Signing in and out, and the forms of the pages: see `monitor.api.session` for what keeps them safe."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
-import json
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from monitor.api.context import Context, Shown
+from monitor.api.access import Reader, Silencer
+from monitor.api.context import Context
+from monitor.api.session import COOKIE, Session, from_this_page, session_of
+from monitor.domain.access import Caller, Scope
 
-COOKIE = "fusionwatch"
 KEPT_SECONDS = 30 * 24 * 3600
 LONGEST_FORM = 16_384
 LONGEST_NAME = 100
-router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who looks. `name` is what the audit log will call them; nobody who is not signed in has one, or may write."""
+    """Who looks: the bearer of a token, and the name that they gave, where several share one."""
 
-    name: str | None = None
+    caller: Caller
+    person: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What they are called here; None for who is not signed in."""
+        return self.person or self.caller.name
 
     @property
     def may_write(self) -> bool:
         """Whether acknowledging and silencing are offered."""
-        return self.name is not None
+        return Scope.SILENCE in self.caller.scopes
+
+    @property
+    def actor(self) -> str:
+        """What the audit log calls them."""
+        return self.caller.acting(self.person)
 
 
-NOBODY = Visitor()
+def _person(request: Request) -> str | None:
+    session = session_of(request)
+    return None if session is None else session.person
 
 
-def visitor_of(request: Request, shown: Context) -> Visitor:
-    """Who the cookie says, NOBODY where there is none or its token is not known (any more)."""
-    kept = _unpacked(request.cookies.get(COOKIE, ""))
-    return NOBODY if kept is None or not _known(shown, kept[1]) else Visitor(kept[0])
-
-
-def _known(shown: Context, token: str) -> bool:
-    return shown.token is not None and hmac.compare_digest(token.encode(), shown.token.encode())
-
-
-def _packed(name: str, token: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([name, token]).encode()).decode()
-
-
-def _unpacked(cookie: str) -> tuple[str, str] | None:
-    try:
-        name, token = json.loads(base64.urlsafe_b64decode(cookie))
-    except (binascii.Error, ValueError, TypeError):
-        return None
-    return (name, token) if isinstance(name, str) and isinstance(token, str) else None
-
-
-def from_this_page(request: Request) -> bool:
-    """Whether the browser says that a page of this origin sent the request."""
-    if (site := request.headers.get("sec-fetch-site")) is not None:
-        return site == "same-origin"
-    return urlsplit(request.headers.get("origin", "")).netloc == request.headers.get("host")
+def visitor(request: Request, caller: Reader) -> Visitor:
+    """Who looks at a page. Raises as the API does where reading takes a token."""
+    return Visitor(caller, _person(request) if caller.name else None)
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -89,40 +70,36 @@ async def _form(request: Request) -> dict[str, str]:
 Form = Annotated[dict[str, str], Depends(_form)]
 
 
-def _writer(request: Request, shown: Shown, _form: Form) -> Visitor:
-    """Who sends a form that changes something. Raises 401 where nobody is signed in."""
-    visitor = visitor_of(request, shown)
-    if not visitor.may_write:
-        raise HTTPException(401, "sign in first: the session is over, or its token is not valid any more")
-    return visitor
+def _writer(request: Request, caller: Silencer, _sent: Form) -> Visitor:
+    """Who sends a form that changes something. Raises 401 and 403 as the API does."""
+    return Visitor(caller, _person(request))
 
 
 Writer = Annotated[Visitor, Depends(_writer)]
 
 
-def sign_in_path(request: Request) -> str:
+def sign_in_path(back: str) -> str:
     """Where to sign in and come back from."""
-    return f"/sign-in?next={quote(request.url.path)}"
+    return f"/sign-in?next={quote(back)}"
 
 
 def inside(path: str) -> str:
     """A path of this site, `/` where it leads elsewhere."""
-    parts = urlsplit(path)
-    plain = path.startswith("/") and not path.startswith("//") and "\\" not in path
-    return path if plain and not parts.netloc and path.isprintable() else "/"
+    plain = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
+    return path if plain and not urlsplit(path).netloc else "/"
 
 
 def signed_in(shown: Context, request: Request, form: dict[str, str]) -> Response | str:
     """The way back with the cookie, or what is wrong with the form."""
     name, token = form.get("name", "").strip(), form.get("token", "").strip()
-    if not name or len(name) > LONGEST_NAME:
-        return f"Your name is needed, {LONGEST_NAME} characters at most: it is written beside what you do."
-    if not _known(shown, token):
+    if len(name) > LONGEST_NAME:
+        return f"A name has {LONGEST_NAME} characters at most."
+    if shown.access.keyring.find(token) is None:
         return "This token is not known."
     back = RedirectResponse(inside(form.get("next", "/")), 303)
     back.set_cookie(
         COOKIE,
-        _packed(name, token),
+        Session(token, name or None).cookie(),
         max_age=KEPT_SECONDS,
         httponly=True,
         samesite="strict",
@@ -131,9 +108,8 @@ def signed_in(shown: Context, request: Request, form: dict[str, str]) -> Respons
     return back
 
 
-@router.post("/sign-out")
-def sign_out(_form: Form) -> Response:
-    """Forget the token."""
+def signed_out() -> Response:
+    """The way to the first page, without the cookie."""
     back = RedirectResponse("/", 303)
     back.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return back

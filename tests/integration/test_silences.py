@@ -142,7 +142,7 @@ def test_a_firing_alert_is_acknowledged_once(client: TestClient, engine: Engine)
 def test_the_page_says_until_when_by_whom_and_why(client: TestClient, engine: Engine) -> None:
     made = client.post("/v1/silences", json=wanted(reason="<b>new</b> camera"), headers=BEARER).json()
     firing(engine, made["silence_id"])
-    page = client.get("/").text
+    page = client.get("/alerts").text
     assert "by ann: &lt;b&gt;new&lt;/b&gt; camera" in page
     shown = client.get("/v1/alerts").json()["items"][0]["silenced"]
     assert (shown["silence_id"], shown["by"]) == (made["silence_id"], "ann")

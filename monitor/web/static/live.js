@@ -54,7 +54,7 @@
   }
 
   async function get(path) {
-    const response = await fetch(path, { signal: AbortSignal.timeout(10000) });
+    const response = await fetch(path, { headers: { Accept: path.startsWith("/series") ? "application/json" : "text/html" }, signal: AbortSignal.timeout(10000) });
     if (!response.ok) throw new Error(`${path} answered ${response.status}`);
     return response;
   }
@@ -85,6 +85,10 @@
     timer = setTimeout(refresh, EVERY);
   }
 
+  // On a phone the tabs scroll: the one that is open must be seen.
+  for (const each of document.querySelectorAll("nav [aria-current]")) {
+    each.parentElement.scrollLeft = each.offsetLeft - (each.parentElement.clientWidth - each.offsetWidth) / 2;
+  }
   document.addEventListener("visibilitychange", refresh);
   setInterval(tellTimes, 1000);
   drawCharts().catch(() => state("lost", "no connection")).finally(() => { timer = setTimeout(refresh, EVERY); });

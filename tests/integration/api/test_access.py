@@ -55,13 +55,15 @@ def test_every_endpoint_takes_its_scope_and_no_other(empty: Engine) -> None:
     assert seen >= {Scope.READ, Scope.SILENCE, Scope.RETRAIN}
 
 
-def test_in_production_the_page_asks_a_browser_for_a_token(empty: Engine) -> None:
+def test_in_production_a_browser_is_led_to_the_sign_in(empty: Engine) -> None:
     client = production(empty)
-    refused = client.get("/")
-    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Basic realm="fusionwatch"')
+    led = client.get("/drift", headers={"Accept": "text/html"}, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (303, "/sign-in?next=/drift")
     assert client.get("/", auth=("anyone", TEXTS[Scope.READ])).status_code == 200
-    assert client.get("/v1/overview").headers["www-authenticate"] == "Bearer"
-    for path in ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static/status.css"):
+    for path in ("/", "/v1/overview"):
+        refused = client.get(path)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    for path in ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static/status.css", "/sign-in"):
         assert client.get(path).status_code == 200, path
 
 

@@ -24,20 +24,22 @@ def test_the_promise_stands_beside_what_fired(client: TestClient, engine: Engine
     assert (page["calibrated"], page["taken"], page["needed"]) == (0, 41, 168)
     assert (ticket["severity"], ticket["allowed"], ticket["fired"]) == ("ticket", 4.0, fired.count("ticket"))
     assert (ticket["calibrated"], ticket["series"], ticket["evidence"]) == (9, 9, 31.7)
-    shown = " ".join(client.get("/").text.split())
+    shown = " ".join(client.get("/alerts").text.split())
     assert "Calibrating: 41 of 168 windows; fixed thresholds serve meanwhile." in shown
     assert "Promised of gradual change: at most 4 false in 30 days." in shown
 
 
-def test_the_page_shows_the_seed_and_loads_nothing_from_elsewhere(client: TestClient) -> None:
-    response = client.get("/")
-    assert "Image inputs have drifted away from the baseline since 12:13." in response.text
-    assert "http://" not in response.text.replace("http://www.w3.org/", "")
-    assert "https://" not in response.text
-    assert "Gate: ECE 0.110 against 0.094, limit 0.050" in response.text
-    assert "trained on 960 labelled and 411 original rows; 4 left out; data 5d1f2d0c6c1f" in response.text
-    assert "Training, step 260 of 400, loss 0.214, about 3 min left" in response.text
-    assert "script-src 'self'" in response.headers["content-security-policy"]
+def test_the_pages_show_the_seed_and_load_nothing_from_elsewhere(client: TestClient) -> None:
+    first, retraining = client.get("/"), client.get("/retraining")
+    assert "Image inputs have drifted away from the baseline since 12:13." in first.text
+    assert "Gate: ECE 0.110 against 0.094, limit 0.050" in retraining.text
+    assert "trained on 960 labelled and 411 original rows; 4 left out; data 5d1f2d0c6c1f" in retraining.text
+    assert "Training, step 260 of 400, loss 0.214, about 3 min left" in retraining.text
+    for page in (first, retraining):
+        assert "http://" not in page.text.replace("http://www.w3.org/", "")
+        assert "https://" not in page.text
+        assert "script-src 'self'" in page.headers["content-security-policy"]
+        assert page.headers["cache-control"] == "no-store"
 
 
 def test_objectives_are_shown_as_they_were_judged(client: TestClient, engine: Engine) -> None:

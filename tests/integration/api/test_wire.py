@@ -36,14 +36,27 @@ ENDPOINTS = (
 )
 
 
+EMPTY_PAGES = {
+    "/": "No model named “fusion” answers yet.",
+    "/modalities": "No modality is known.",
+    "/drift": "No check has run lately.",
+    "/calibration": "No labels for the version that answers.",
+    "/alerts": "No alert is open.",
+    "/retraining": "No retrain job yet.",
+    "/rollouts": "No challenger is on its way.",
+    "/refused": "No message was refused in the last 24 h.",
+    "/history": "Nothing in the history.",
+    "/sign-in": "There is nothing to sign in with",
+}
+
+
 def test_an_empty_database_answers_everywhere(empty: Engine) -> None:
     client = client_of(empty)
     for name in ENDPOINTS:
         get(client, f"/v1/{name}")
-    page = client.get("/")
-    assert page.status_code == 200
-    assert "No model named “fusion” answers yet." in page.text
-    for said in ("No modality is known.", "No check has run lately.", "No labels for", "No retrain job yet."):
+    for path, said in EMPTY_PAGES.items():
+        page = client.get(path)
+        assert page.status_code == 200, path
         assert said in page.text
     assert get(client, "/v1/calibration")["verdict"] == "no_data"
 

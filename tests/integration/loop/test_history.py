@@ -100,8 +100,8 @@ def test_a_retrain_is_told_from_the_first_finding_to_the_last_alert_that_ended(
     assert queue["items"][0]["request_id"] in command("labels", "queue")
     (waiting,) = client.get("/v1/chains").json()["items"]
     assert (waiting["job_id"], [step["stage"] for step in waiting["steps"]]) == (None, STAGES[:4])
-    assert "0 of 40 labelled" in client.get("/").text
-    assert "No retrain now" in client.get("/").text
+    assert "0 of 40 labelled" in client.get("/retraining").text
+    assert "No retrain now" in client.get("/retraining").text
 
     stage.label(200, right=0.6)
     command("policy", "approve", "--reason", "the new camera stays")
