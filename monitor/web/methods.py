@@ -222,6 +222,12 @@ METHODS = {
         "It was rolled back by its checks.",
         "Why the challenger is worse: its comparisons say in what.",
     ),
+    "log_partitions": Method(
+        "Is there a place for the log rows of today and of the days to come?",
+        "The log’s partitions by day are looked up.",
+        "A day that is needed has none: workers cannot write the log.",
+        "Why nobody made them: the monitor does so by schedule, and its own log says what stopped it.",
+    ),
     "retrain_job": Method(
         "Did the last retrain job end as it should?",
         "The state of the newest job is looked up.",
