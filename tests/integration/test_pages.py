@@ -53,7 +53,7 @@ def said(client: TestClient, path: str) -> str:
 
 def newest(engine: Engine, detector: str, modality: str, verdict: str) -> int:
     with engine.connect() as connection:
-        found = connection.scalar(
+        found: int | None = connection.scalar(
             select(findings.c.finding_id)
             .where(findings.c.detector == detector, findings.c.modality == modality, findings.c.verdict == verdict)
             .order_by(findings.c.finding_id.desc())
@@ -66,7 +66,8 @@ def newest(engine: Engine, detector: str, modality: str, verdict: str) -> int:
 def alert_id(engine: Engine, name: str, modality: str) -> int:
     chosen = (alerts.c.alertname == name) & (alerts.c.modality == modality) & (alerts.c.state == "firing")
     with engine.connect() as connection:
-        return connection.scalars(select(alerts.c.alert_id).where(chosen)).one()
+        found: int = connection.scalars(select(alerts.c.alert_id).where(chosen)).one()
+    return found
 
 
 def test_each_page_says_what_it_is_there_for(engine: Engine) -> None:
