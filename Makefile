@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-monitor bench-scenarios bench-worker bench-dashboards dashboards checkpoint fuzz lock up down clean
+.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-pages bench-monitor bench-scenarios bench-worker bench-dashboards dashboards checkpoint fuzz lock up down clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,8 @@ bench-alerts: $(VENV)/.dev ## Alerts heard in 30 quiet days at the default setti
 
 bench-monitor: $(VENV)/.dev ## Measure an evaluation by rows of the log (50 million take 15 GB; BENCH_LOG_ROWS) and a month's backfill; a table, and JSON
 	@$(BIN)/python -m tests.bench --table monitor
+bench-pages: $(VENV)/.dev ## Measure the built-in pages on a log of ten million rows (BENCH_ROWS); prints JSON
+	@$(BIN)/python -m tests.bench pages
 
 bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a machine without one it says so
 	@$(BIN)/python -m tests.bench gpu
