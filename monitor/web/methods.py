@@ -222,6 +222,12 @@ METHODS = {
         "It was rolled back by its checks.",
         "Why the challenger is worse: its comparisons say in what.",
     ),
+    "security": Method(
+        "Does the audit log still hold, and are embeddings read as they usually are?",
+        "The chain of the audit log is followed, and reads of embeddings are counted by login.",
+        "A row is missing or was changed, or embeddings were read more often, or by somebody new.",
+        "Why: a read may have a good reason that nobody told.",
+    ),
     "log_partitions": Method(
         "Is there a place for the log rows of today and of the days to come?",
         "The log’s partitions by day are looked up.",
