@@ -36,7 +36,9 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty, least in (("kafka", logging.ERROR), ("alembic", logging.WARNING), ("httpx", logging.WARNING)):
+    # at DEBUG the Kafka client tells messages, and Pillow what a picture's metadata says
+    quiet = {"kafka": logging.ERROR, "PIL": logging.WARNING, "alembic": logging.WARNING, "httpx": logging.WARNING}
+    for chatty, least in quiet.items():
         logging.getLogger(chatty).setLevel(least)
     logging.captureWarnings(True)
 

@@ -29,6 +29,7 @@ from tests.unit.inference import messages, test_observations
 
 LONGEST_DETAIL = 1000  # of a refusal: it becomes a header and a row
 SECRET = "marked-secret-0123456789"
+SECRETS = {"DATABASE_URL", "HMAC_KEY", "KAFKA_SASL_PASSWORD", "RECEIVERS"}
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def settings() -> Target:
                 try:
                     program.from_environment()
                 except SettingsError as error:
-                    if SECRET in str(error):
+                    # what a mutation put into a setting that is no secret is shown
+                    if SECRET in str(error) and (name in SECRETS or SECRET not in shown):
                         raise AssertionError("a secret is told") from None
         finally:
             os.environ.clear()
