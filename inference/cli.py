@@ -15,11 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from inference import log
 from inference.broker_check import BrokerError, require_broker
 from migrations.connect import SchemaTooOldError
-from migrations.settings import PREFIX, DatabaseSettings, SettingsError
+from migrations.settings import PREFIX, EnvironmentSettings, SettingsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 BAD_SETTINGS, FAILED = 2, 1
-Settings = TypeVar("Settings", bound=DatabaseSettings)
+Settings = TypeVar("Settings", bound=EnvironmentSettings)
 
 
 class Program(StrEnum):
@@ -28,6 +28,7 @@ class Program(StrEnum):
     WORKER = "worker"
     OBSERVE = "observe"
     TRAINER = "trainer"
+    GATEWAY = "gateway"
 
 
 class UsableSplit(StrEnum):
@@ -85,6 +86,23 @@ def observe() -> None:
     except (KafkaError, SQLAlchemyError) as error:
         _fail(f"cannot start: {type(error).__name__}: is the broker or the database up?")
     raise typer.Exit(0 if sound else FAILED)
+
+
+@app.command()
+def gateway() -> None:
+    """Take requests and labels from the monitor's API, over HTTP, to Kafka and their answers back; until SIGTERM."""
+    from inference.gateway_settings import GatewaySettings
+    from inference.gateway_wiring import GatewayProgram
+
+    settings = _settings(GatewaySettings)
+    log.configure(settings.log_level)
+    _require_broker(settings.kafka())
+    try:
+        GatewayProgram(settings).run()
+    except OSError as error:
+        _fail(str(error))
+    except KafkaError as error:
+        _fail(f"cannot start: {error}: is the broker up, and are the topics there?")
 
 
 @app.command()
@@ -250,11 +268,15 @@ def check_settings(
         typer.echo(f"{PREFIX}{name.upper()}={_shown(value)}")
 
 
-def _settings_of(program: Program) -> type[DatabaseSettings]:
+def _settings_of(program: Program) -> type[EnvironmentSettings]:
     if program is Program.OBSERVE:
         from inference.observe_settings import ObserveSettings
 
         return ObserveSettings
+    if program is Program.GATEWAY:
+        from inference.gateway_settings import GatewaySettings
+
+        return GatewaySettings
     from inference.settings import TrainerSettings, WorkerSettings
 
     return WorkerSettings if program is Program.WORKER else TrainerSettings

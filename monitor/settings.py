@@ -219,6 +219,17 @@ class MonitorSettings(DatabaseSettings):
         default_factory=dict,
         description="the API's tokens by name, as `tokens new` prints them; without any nobody writes",
     )
+    api_rate: float = Field(
+        default=20, gt=0, le=10_000, description="requests a second that a token, or without one an address, may make"
+    )
+    api_burst: int = Field(default=100, ge=1, le=100_000, description="requests that it may make at once")
+    gateway_url: HttpUrl | None = Field(
+        default=None, description="`fusionwatch-inference gateway`, to which the API sends requests and labels"
+    )
+    gateway_secret: SecretStr | None = Field(default=None, min_length=16, description="shared with the gateway")
+    gateway_timeout_seconds: float = Field(
+        default=25, gt=0, le=330, description="the gateway is waited for so long; its own timeout must be shorter"
+    )
     environment: Literal["development", "production"] = Field(
         default="development", description="in production the API reads with a token alone, and does not start without"
     )
@@ -331,6 +342,8 @@ class MonitorSettings(DatabaseSettings):
             width = getattr(self, name)
             if width is not None and width % self.hop_seconds:
                 raise ValueError(f"{name} {width} must be a multiple of hop_seconds {self.hop_seconds}")
+        if self.gateway_url is not None and self.gateway_secret is None:
+            raise ValueError("gateway_url needs gateway_secret, the gateway's own FUSIONWATCH_GATEWAY_SECRET")
         self._fireable()
         routes(self.routes, self.receivers)
         return self

@@ -17,6 +17,7 @@ from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.gate import GateLimits
 from monitor.domain.job import JobLimits
 from monitor.domain.policy import PolicyLimits
+from monitor.domain.rate import Buckets
 from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
 from monitor.domain.slo import Evidence
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from monitor.api.access import Access
+    from monitor.api.gateway import Gateway
 
 
 class Monitor:
@@ -332,7 +334,16 @@ def access(settings: MonitorSettings) -> Access:
             "FUSIONWATCH_ENVIRONMENT is production, where reading takes a token, and there is none: "
             "`fusionwatch-monitor tokens new --name ... --scope read` makes one and prints its setting"
         )
-    return Access(keys, open_reads=not production)
+    return Access(keys, not production, Buckets(settings.api_rate, settings.api_burst))
+
+
+def _gateway(settings: MonitorSettings) -> Gateway | None:
+    from monitor.api.gateway import Gateway
+
+    if settings.gateway_url is None or settings.gateway_secret is None:
+        return None
+    secret = settings.gateway_secret.get_secret_value()
+    return Gateway(str(settings.gateway_url), secret, settings.gateway_timeout_seconds)
 
 
 def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
@@ -353,6 +364,9 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         availability_window_seconds=settings.availability_window,
         grace_seconds=settings.grace_seconds,
         access=access(settings),
+        gateway=_gateway(settings),
+        baselines=baselines(settings, engine),
+        rollouts=rollouts(settings, engine, Metrics(), SystemClock()),
         receivers=alert_wiring.receivers(settings),
         policy=policy(settings, engine, Metrics(), SystemClock()),
         targets=Targets(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -13,7 +15,8 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer, SecurityScopes
 
 from monitor.api.session import from_this_page, session_of
-from monitor.domain.access import Caller, Keyring, Scope, listed
+from monitor.domain.access import Caller, Keyring, Scope, Token, listed
+from monitor.domain.rate import Buckets
 
 _SAFE = frozenset({"GET", "HEAD"})
 _bearer = HTTPBearer(scheme_name="token", auto_error=False, description="A token of FUSIONWATCH_API_TOKENS.")
@@ -27,10 +30,11 @@ _basic = HTTPBasic(
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The tokens there are, and whether reading takes one. Without tokens nobody writes."""
+    """The tokens there are, whether reading takes one, and how often each may ask. Without tokens nobody writes."""
 
     keyring: Keyring = field(default_factory=Keyring)
     open_reads: bool = True
+    rate: Buckets | None = None
 
 
 async def _admitted(
@@ -39,7 +43,7 @@ async def _admitted(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
 ) -> Caller:
-    """Raises 401 without a known token, 403 where it lacks the scope, or where no token is set."""
+    """Raises 401 without a known token, 403 where it lacks the scope or none is set, 429 where it asks too often."""
     access: Access = request.app.state.context.access
     given = bearer.credentials if bearer else basic.password if basic else None
     token = None if given is None else access.keyring.find(given)
@@ -47,6 +51,7 @@ async def _admitted(
         token = access.keyring.find(session.token)  # one that is not known any more is nobody's
         if token is not None and request.method not in _SAFE and not from_this_page(request):
             raise HTTPException(403, "what changes something must be sent from a page of this site")
+    _counted(access, request, token)
     if given is not None and token is None:
         raise _unknown()
     if token is None:
@@ -58,6 +63,17 @@ async def _admitted(
             403, f"the token {token.name} has the scopes {listed(token.scopes)}; this takes {', '.join(missing)}"
         )
     return Caller(token.name, token.scopes)
+
+
+def _counted(access: Access, request: Request, token: Token | None) -> None:
+    """Raises 429 where the token's bearer, or without one the address, asked too often."""
+    if access.rate is None:
+        return
+    address = request.client.host if request.client else ""
+    wait = access.rate.take(f"token {token.name}" if token else f"address {address}", time.monotonic())
+    if wait > 0:
+        seconds = math.ceil(wait)
+        raise HTTPException(429, f"too many requests; try again in {seconds} s", {"Retry-After": str(seconds)})
 
 
 def _nobody(access: Access, scopes: SecurityScopes) -> Caller:
@@ -86,6 +102,7 @@ def _of_our_own_page(request: Request) -> None:
 
 Reader = Annotated[Caller, Security(_admitted, scopes=[Scope.READ])]
 Silencer = Annotated[Caller, Security(_admitted, scopes=[Scope.SILENCE])]
+Predictor = Annotated[Caller, Security(_admitted, scopes=[Scope.PREDICT])]
 Labeller = Annotated[Caller, Security(_admitted, scopes=[Scope.LABEL])]
 Retrainer = Annotated[Caller, Security(_admitted, scopes=[Scope.RETRAIN])]
 Promoter = Annotated[Caller, Security(_admitted, scopes=[Scope.PROMOTE])]

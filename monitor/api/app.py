@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version as package_version
 
 from fastapi import FastAPI, Request, Response
@@ -10,21 +12,30 @@ from fastapi.middleware.gzip import GZipMiddleware
 from sqlalchemy import Engine
 
 from monitor.alerts.message import Links
-from monitor.api import health, jobs, problems, retraining, rollouts, routes, silences
+from monitor.api import baselines as baseline_routes
+from monitor.api import champion as champion_routes
+from monitor.api import health, jobs, predict, problems, retraining, routes, silences
 from monitor.api import receivers as receiver_routes
 from monitor.api import reports as report_routes
+from monitor.api import rollouts as rollout_routes
 from monitor.api.access import Access, require_guards
 from monitor.api.context import Context, Targets
+from monitor.api.gateway import Gateway
+from monitor.api.limits import BodyLimit
 from monitor.domain.clock import Clock, SystemClock
 from monitor.storage.views.models import Timing
+from monitor.tasks.baselines import Baselines
+from monitor.tasks.champions import Champions
 from monitor.tasks.jobs import Cancelling
 from monitor.tasks.policy import Policy
 from monitor.tasks.receivers import Receivers
+from monitor.tasks.rollouts import Rollouts
 from monitor.tasks.silences import Silences
 from monitor.web import site
 
 # What tells nothing of the model.
 FREE = ("/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/static", *site.FREE)
+MAX_BODY_BYTES = 64_000  # of what people write; requests may be larger
 # Nothing from another host, no inline script or style, no frames.
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -50,11 +61,16 @@ def create_app(
     access: Access | None = None,
     receivers: Receivers | None = None,
     policy: Policy | None = None,
+    baselines: Baselines | None = None,
+    rollouts: Rollouts | None = None,
+    gateway: Gateway | None = None,
 ) -> FastAPI:
     """The application for one model. A GET reads in one read-only transaction with a deadline.
 
     `access` says who may do what; by default everybody reads and nobody writes. `policy` takes retrains that people
-    ask for. Raises RuntimeError where an endpoint asks for no scope.
+    ask for, `baselines` and `rollouts` what they do with those; requests and labels go through `gateway`.
+
+    Raises RuntimeError where an endpoint asks for no scope.
 
     The seconds are those the monitor judges by (an availability window is one hop unless given); `targets` is what
     the page holds the model to.
@@ -68,6 +84,8 @@ def create_app(
         docs_url=None,  # both viewers load their scripts from another host
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        generate_unique_id_function=lambda route: route.name,
+        lifespan=_closing(gateway),
     )
     app.state.context = Context(
         engine=engine,
@@ -87,16 +105,25 @@ def create_app(
         receivers=receivers or Receivers({}, model=model, links=Links("", ""), clock=clock),
         access=access or Access(),
         policy=policy,
+        champions=Champions(engine, model, clock),
+        baselines=baselines or Baselines(engine, model, slot=timedelta(seconds=slot_seconds), options={}, clock=clock),
+        rollouts=rollouts,
+        gateway=gateway,
     )
     problems.install(app)
+    # before the others, and so within them: what it raises while a body is read is then answered as any error
+    app.add_middleware(BodyLimit, most=MAX_BODY_BYTES, larger={"/v1/predict": predict.MAX_BODY_BYTES})
     app.include_router(routes.router)
     app.include_router(silences.router)
     app.include_router(jobs.router)
     app.include_router(receiver_routes.router)
     app.include_router(retraining.router)
-    app.include_router(rollouts.router)
     app.include_router(report_routes.router)
     app.include_router(report_routes.files)
+    app.include_router(rollout_routes.router)
+    app.include_router(baseline_routes.router)
+    app.include_router(champion_routes.router)
+    app.include_router(predict.router)
     app.include_router(health.router)
     site.install(app)
     health.install_metrics(app, version)
@@ -104,6 +131,16 @@ def create_app(
     app.middleware("http")(_secured)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     return app
+
+
+def _closing(gateway: Gateway | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if gateway is not None:
+            await gateway.close()
+
+    return lifespan
 
 
 async def _secured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -11,6 +11,7 @@ from fastapi import Depends, Query, Request
 from sqlalchemy import Connection, Engine
 
 from monitor.api.access import Access
+from monitor.api.gateway import Gateway
 from monitor.domain.clock import Clock
 from monitor.storage.views.calibration import calibration
 from monitor.storage.views.findings import newest_checks
@@ -18,9 +19,12 @@ from monitor.storage.views.models import Calibration, Facts, Overview, Period, T
 from monitor.storage.views.overview import facts
 from monitor.storage.views.reading import reading
 from monitor.storage.views.work import champion
+from monitor.tasks.baselines import Baselines
+from monitor.tasks.champions import Champions
 from monitor.tasks.jobs import Cancelling
 from monitor.tasks.policy import Policy
 from monitor.tasks.receivers import Receivers
+from monitor.tasks.rollouts import Rollouts
 from monitor.tasks.silences import Silences
 from monitor.web.sentence import describe
 
@@ -59,8 +63,12 @@ class Context:
     silences: Silences
     cancelling: Cancelling
     receivers: Receivers
+    champions: Champions
+    baselines: Baselines
     access: Access
     policy: Policy | None = None
+    rollouts: Rollouts | None = None
+    gateway: Gateway | None = None
 
     def period(self, minutes: int) -> Period:
         """The minutes that end now."""

@@ -14,6 +14,11 @@ def _examples() -> dict[str, Any]:
     return found
 
 
+def body_example(name: str) -> Any:
+    """The named example of a body."""
+    return _examples()[name]
+
+
 def example(name: str) -> dict[int | str, dict[str, Any]]:
     """A 200 response that carries the named example."""
     return {200: {"content": {"application/json": {"example": _examples()[name]}}}}

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from migrations.connect import SchemaTooOldError, require_revision
 from monitor.api.context import Shown
-from monitor.api.problems import RESPONSES
+from monitor.api.problems import told
 
 router = APIRouter(tags=["health"])
 # Page and API promise answers well under a second; the last edges tell a slow database from a dead one.
@@ -32,7 +32,7 @@ async def healthz() -> Health:
     return Health(detail="the process answers")
 
 
-@router.get("/readyz", responses={503: RESPONSES[503]})
+@router.get("/readyz", responses=told(503))
 def readyz(shown: Shown) -> Health:
     """Whether the database answers and its schema is new enough."""
     try:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from monitor.api.access import Retrainer
 from monitor.api.context import Shown
-from monitor.api.problems import RESPONSES
+from monitor.api.problems import RESPONSES, told
 from monitor.api.silences import Ending
 from monitor.errors import JobStateError
 
@@ -23,7 +23,7 @@ class Cancelled(BaseModel):
     was: str
 
 
-@router.post("/jobs/{job_id}/cancel")
+@router.post("/jobs/{job_id}/cancel", responses=told(409))
 def cancel(
     caller: Retrainer, shown: Shown, job_id: Annotated[int, Path(ge=1, le=2**63 - 1)], given: Ending
 ) -> Cancelled:

@@ -28,24 +28,42 @@ class Problem(BaseModel):
     errors: list[str] | None = Field(default=None, description="each parameter that is wrong, and what is allowed")
 
 
-_EXAMPLE = {
-    "type": "about:blank",
-    "title": "Unprocessable Content",
-    "status": 422,
-    "detail": "1 parameter is wrong",
-    "errors": ["query minutes: Input should be less than or equal to 10080"],
+_MEANINGS = {
+    401: ("no token, or none that is known", "the header Authorization must be `Bearer` and a token"),
+    403: ("the token lacks the scope", "the token ci has the scopes read; this takes silence"),
+    404: ("there is no such thing", "there is no finding 4711"),
+    409: ("that cannot be done now", "job 3 is failed: there is nothing left to cancel"),
+    413: ("the body is too large", "at most 64000 bytes are accepted"),
+    415: ("another kind of body is needed", "the content type must be application/json or multipart/form-data"),
+    422: ("a parameter is wrong", "1 parameter is wrong"),
+    429: ("asked too often: wait as long as `Retry-After` says", "too many requests; try again in 2 s"),
+    502: ("the gateway cannot be reached", "the gateway does not answer"),
+    503: ("the database does not answer", "the database does not answer in time; try again shortly"),
+    504: ("no answer in time; it may still come, and is logged", "no answer within 10 s"),
 }
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    code: {"description": words, "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "example": example}}}
-    for code, words, example in (
-        (422, "a parameter is wrong", _EXAMPLE),
-        (
-            503,
-            "the database does not answer",
-            {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "the database is away"},
-        ),
-    )
-}
+
+
+def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says of these errors."""
+    return {status: _described(status) for status in statuses}
+
+
+def _described(status: int) -> dict[str, Any]:
+    words, detail = _MEANINGS[status]
+    example = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        example["errors"] = ["query minutes: Input should be less than or equal to 10080"]
+    described: dict[str, Any] = {
+        "description": words,
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "example": example}},
+    }
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        described["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+    return described
+
+
+# What any endpoint that takes a token may answer.
+RESPONSES = told(401, 403, 422, 429, 503)
 
 
 def problem(status: int, detail: str, errors: list[str] | None = None) -> JSONResponse:

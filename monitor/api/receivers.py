@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitor.api.access import READS, Silencer
 from monitor.api.context import Shown
 from monitor.api.examples import example
-from monitor.api.problems import RESPONSES
+from monitor.api.problems import RESPONSES, told
 from monitor.channels.base import Outcome
 from monitor.errors import ReceiverError
 
@@ -40,7 +40,7 @@ def receivers(shown: Shown) -> list[str]:
     return shown.receivers.names
 
 
-@router.post("/receivers/{name}/test")
+@router.post("/receivers/{name}/test", responses=told(404))
 def fire(_caller: Silencer, shown: Shown, name: Annotated[str, Path(max_length=200)], wanted: TestMessage) -> Tested:
     """Send a message that says it is a test; 404 where there is no such receiver."""
     try:

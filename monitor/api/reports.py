@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from monitor.api.access import READS
 from monitor.api.context import Cursor, Limit, Reading, Shown
 from monitor.api.examples import example
-from monitor.api.problems import RESPONSES
+from monitor.api.problems import RESPONSES, told
 from monitor.storage.views import reports as views
 from monitor.storage.views.models import Page
 from monitor.storage.views.reports import FILE_NAME, CadenceName, ReportView
@@ -41,7 +41,7 @@ def reports(
     return views.reports_page(connection, shown.model, limit=limit, cursor=cursor, cadence=cadence)
 
 
-@router.get("/reports/{report_id}", responses=example("report"))
+@router.get("/reports/{report_id}", responses={**example("report"), **told(404)})
 def report(shown: Shown, connection: Reading, report_id: Id) -> ReportView:
     """One report; 404 where there is none."""
     if (found := views.report(connection, shown.model, report_id)) is None:

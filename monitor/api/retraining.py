@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from monitor.api.access import READS, Retrainer
 from monitor.api.context import Context, Cursor, Limit, Reading, Shown
 from monitor.api.examples import example
-from monitor.api.problems import RESPONSES
+from monitor.api.problems import RESPONSES, told
 from monitor.api.silences import Ending
 from monitor.errors import ActiveJobError, NoChampionError, ServedElsewhereError
 from monitor.storage.views import retraining as views
@@ -58,7 +58,7 @@ def label_queue(
     return views.queue(connection, shown.model, shown.clock.now(), closed=closed, limit=limit, cursor=cursor)
 
 
-@router.post("/retrain", status_code=201)
+@router.post("/retrain", status_code=201, responses=told(409))
 def retrain(caller: Retrainer, shown: Shown, given: Ending) -> Queued:
     """Queue a retrain job without waiting for the policy; the gate still decides. 409 where none can be queued."""
     try:
@@ -67,7 +67,7 @@ def retrain(caller: Retrainer, shown: Shown, given: Ending) -> Queued:
         raise HTTPException(409, str(error)) from error
 
 
-@router.post("/retrain/approve", status_code=201)
+@router.post("/retrain/approve", status_code=201, responses=told(409))
 def approve(caller: Retrainer, shown: Shown, given: Ending) -> Approved:
     """Let this stand for a shown drop in quality; every other condition still holds. 409 without a champion here."""
     try:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from monitor.api.access import READS
 from monitor.api.context import Cursor, Limit, Minutes, Name, Reading, Shown
 from monitor.api.examples import example
-from monitor.api.problems import RESPONSES
+from monitor.api.problems import RESPONSES, told
 from monitor.errors import BaselineError
 from monitor.storage.views import findings as finding_views
 from monitor.storage.views import promises as promise_views
@@ -34,6 +34,7 @@ from monitor.storage.views.models import (
     Slos,
     TrafficSeries,
     VerdictName,
+    WindowView,
 )
 from monitor.storage.views.work import AlertState
 from monitor.tasks.baselines import compared
@@ -79,7 +80,7 @@ def findings(
     )
 
 
-@router.get("/findings/{finding_id}", responses=example("finding"))
+@router.get("/findings/{finding_id}", responses={**example("finding"), **told(404)})
 def finding(connection: Reading, finding_id: Id) -> FindingDetail:
     """One finding with all that its detector kept."""
     if (found := finding_views.finding(connection, finding_id)) is None:
@@ -113,7 +114,7 @@ def baselines(shown: Shown, connection: Reading) -> list[BaselineView]:
     return baselines_of(connection, shown.model)
 
 
-@router.get("/baselines/{baseline_id}/compare/{other}", responses=example("compared"))
+@router.get("/baselines/{baseline_id}/compare/{other}", responses={**example("compared"), **told(404, 409)})
 def compare_baselines(shown: Shown, connection: Reading, baseline_id: Id, other: Id) -> list[BaselineCheck]:
     """What the detectors say of one baseline beside another; 409 where their encoders differ."""
     known = {each.baseline_id for each in baselines_of(connection, shown.model)}
@@ -131,6 +132,20 @@ def compare_baselines(shown: Shown, connection: Reading, baseline_id: Id, other:
 def jobs(shown: Shown, connection: Reading, limit: Limit = 50, cursor: Cursor = None) -> Page[JobView]:
     """Retrain jobs, newest first."""
     return work_views.jobs_page(connection, shown.model, limit=limit, cursor=cursor)
+
+
+@router.get("/jobs/{job_id}", responses={**example("job"), **told(404)})
+def job(shown: Shown, connection: Reading, job_id: Id) -> JobView:
+    """One job: what it was asked, how far it is, what came of it."""
+    if (found := work_views.job(connection, shown.model, job_id)) is None:
+        raise HTTPException(404, f"there is no job {job_id}")
+    return found
+
+
+@router.get("/windows", responses=example("windows"))
+def windows(shown: Shown, connection: Reading, limit: Limit = 50, cursor: Cursor = None) -> Page[WindowView]:
+    """Windows by the time they end, newest first: how many checks said what, and which say drift."""
+    return finding_views.windows_page(connection, shown.model, limit=limit, cursor=cursor)
 
 
 @router.get("/history", responses=example("history"))

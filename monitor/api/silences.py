@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitor.api.access import READS, Silencer
 from monitor.api.context import Shown
 from monitor.api.examples import example
-from monitor.api.problems import RESPONSES
+from monitor.api.problems import RESPONSES, told
 from monitor.domain.silence import Kind, Silence
 from monitor.errors import SilenceError
 
@@ -91,7 +91,7 @@ def add_silence(caller: Silencer, shown: Shown, wanted: NewSilence) -> SilenceVi
         raise HTTPException(422, str(error)) from error
 
 
-@router.delete("/silences/{silence_id}")
+@router.delete("/silences/{silence_id}", responses=told(409))
 def end_silence(caller: Silencer, shown: Shown, silence_id: Id, ending: Ending) -> SilenceView:
     """End a silence now; 409 where there is none, or it is over."""
     try:
@@ -100,7 +100,7 @@ def end_silence(caller: Silencer, shown: Shown, silence_id: Id, ending: Ending) 
         raise HTTPException(409, str(error)) from error
 
 
-@router.post("/alerts/{alert_id}/acknowledge")
+@router.post("/alerts/{alert_id}/acknowledge", responses=told(409))
 def acknowledge(caller: Silencer, shown: Shown, alert_id: Id, given: Acknowledgement) -> Acknowledged:
     """Look after a firing alert, which then is not repeated; 409 where it does not fire."""
     try:

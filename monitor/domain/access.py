@@ -20,6 +20,7 @@ class Scope(StrEnum):
 
     READ = "read"
     SILENCE = "silence"
+    PREDICT = "predict"
     LABEL = "label"
     RETRAIN = "retrain"
     PROMOTE = "promote"

@@ -11,21 +11,23 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from inference.gateway_settings import GatewaySettings
 from inference.gpu import GpuCollector
 from inference.kafka_settings import KafkaSettings
 from inference.settings import TrainerSettings, WorkerSettings
 from inference.telemetry import Metrics as WorkerMetrics
-from migrations.settings import PREFIX, DatabaseSettings
+from migrations.settings import PREFIX, EnvironmentSettings
 from monitor.settings import MonitorSettings
 from monitor.telemetry import Metrics as MonitorMetrics
 from tests.support.certificates import certificates
 from tests.support.gpu import Driver
 
 ROOT = Path(__file__).parents[2]
-SETTINGS: dict[str, type[DatabaseSettings]] = {
+SETTINGS: dict[str, type[EnvironmentSettings]] = {
     "worker": WorkerSettings,
     "trainer": TrainerSettings,
     "monitor": MonitorSettings,
+    "gateway": GatewaySettings,
     "api": MonitorSettings,
 }
 ONE_SHOT = {"migrate", "roles"}

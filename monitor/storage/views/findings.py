@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, cast, exists, func, select
+from sqlalchemy import Connection, Integer, Select, cast, exists, func, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql.elements import ColumnElement
 
 from migrations.schema.monitoring import findings
 from monitor.alerts.rules import BURN_RATE
-from monitor.storage.views.models import FindingDetail, FindingView, Page, Period, Point, Series, VerdictName
+from monitor.storage.views.models import (
+    FindingDetail,
+    FindingView,
+    Page,
+    Period,
+    Point,
+    Series,
+    VerdictName,
+    WindowView,
+)
 
 MAX_POINTS = 360
 MAX_SERIES = 60
 MAX_CHECKS = 200
+_WIDTHS = 2**20  # more seconds than the widest window has: a cursor is start and width in one number
 _SHOWN = [findings.c[name] for name in FindingView.model_fields]
 
 
@@ -72,6 +83,43 @@ def finding(connection: Connection, finding_id: int) -> FindingDetail | None:
     return FindingDetail.model_validate(dict(row)) if row else None
 
 
+def windows_page(connection: Connection, model: str, *, limit: int, cursor: int | None = None) -> Page[WindowView]:
+    """Windows by their start and end, newest first; those before the one that `cursor` names."""
+    of = findings.c
+    check = func.concat(of.detector, " ", of.modality)
+    query = (
+        select(
+            of.window_start,
+            of.window_end,
+            func.array_agg(of.verdict).label("verdicts"),
+            func.array_agg(check).filter(of.verdict == "drift").label("drifts"),
+        )
+        .where(of.model == model, ~_judged_again())
+        .group_by(of.window_start, of.window_end)
+        .order_by(of.window_start.desc(), of.window_end.desc())
+    )
+    if cursor is not None:
+        start, width = divmod(cursor, _WIDTHS)
+        since = func.to_timestamp(start)
+        query = query.where(tuple_(of.window_start, of.window_end) < tuple_(since, func.to_timestamp(start + width)))
+    rows = connection.execute(query.limit(limit + 1)).all()
+    items = [
+        WindowView(
+            window_start=row.window_start,
+            window_end=row.window_end,
+            verdicts=Counter(row.verdicts),
+            drifts=sorted(row.drifts or ()),
+        )
+        for row in rows[:limit]
+    ]
+    return Page(items=items, next_cursor=_place(items[-1]) if len(rows) > limit else None)
+
+
+def _place(window: WindowView) -> int:
+    start = int(window.window_start.timestamp())
+    return start * _WIDTHS + int(window.window_end.timestamp()) - start
+
+
 def series(
     connection: Connection, model: str, period: Period, *, detector: str | None = None, modality: str | None = None
 ) -> list[Series]:
@@ -102,11 +150,6 @@ def series(
 def _thinned(model: str, period: Period) -> Select[*tuple[Any, ...]]:
     bucket = _bucket(period)
     worst = func.array_position(func.string_to_array("drift,insufficient,ok,no_baseline,no_data", ","), _VERDICT)
-    later = findings.alias()
-    same = ("window_start", "window_end", "model_version", "detector", "modality")
-    judged_again = exists().where(
-        *(later.c[name] == findings.c[name] for name in same), later.c.revision > findings.c.revision
-    )
     return (
         select(*_SHOWN)
         .ext(distinct_on(findings.c.detector, findings.c.modality, bucket))
@@ -116,10 +159,16 @@ def _thinned(model: str, period: Period) -> Select[*tuple[Any, ...]]:
             findings.c.window_end <= period.end,
             # windows overlap the period only where they start within it or shortly before: narrows the index scan
             findings.c.window_start >= period.start - (period.end - period.start),
-            ~judged_again,
+            ~_judged_again(),
         )
         .order_by(findings.c.detector, findings.c.modality, bucket, worst, findings.c.finding_id.desc())
     )
+
+
+def _judged_again() -> ColumnElement[bool]:
+    later = findings.alias()
+    same = ("model", "window_start", "window_end", "model_version", "detector", "modality")
+    return exists().where(*(later.c[name] == findings.c[name] for name in same), later.c.revision > findings.c.revision)
 
 
 _VERDICT = findings.c.verdict

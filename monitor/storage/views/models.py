@@ -150,6 +150,15 @@ class FindingDetail(FindingView):
     details: dict[str, Any]
 
 
+class WindowView(Read):
+    """One window as it was judged last: how many checks said what, and those that say drift."""
+
+    window_start: datetime
+    window_end: datetime
+    verdicts: dict[VerdictName, int]
+    drifts: list[str] = Field(description="detector and modality of each check that says drift")
+
+
 class Point(Read):
     """A series at one window's end."""
 

@@ -185,6 +185,12 @@ def jobs_of_period(connection: Connection, model: str, period: Period, limit: in
     return [JobView.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
 
+def job(connection: Connection, model: str, job_id: int) -> JobView | None:
+    """One job, or None."""
+    row = connection.execute(_jobs(model).where(jobs.c.job_id == job_id)).mappings().one_or_none()
+    return JobView.model_validate(dict(row)) if row else None
+
+
 def _jobs(model: str) -> Select[*tuple[Any, ...]]:
     return select(*[jobs.c[name] for name in JobView.model_fields]).where(jobs.c.model == model)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,7 +11,7 @@ from sqlalchemy import Engine
 
 from migrations.schema.monitoring import alerts, findings
 from migrations.schema.prediction_log import dead_letters
-from tests.integration.api.served import get, raw
+from tests.integration.api.served import get, parsed, raw
 
 
 @pytest.mark.parametrize(("path", "key"), [("findings", "finding_id"), ("alerts", "alert_id"), ("jobs", "job_id")])
@@ -50,3 +51,29 @@ def test_dead_letters_by_reason(client: TestClient, engine: Engine) -> None:
     assert [(each["error_code"], each["count"]) for each in shown["reasons"]] == expected.most_common()
     assert shown["total"] == expected.total()
     assert get(client, "/v1/dead-letters?minutes=1")["total"] == 0
+
+
+def test_windows_are_the_findings_by_start_and_end(client: TestClient, engine: Engine) -> None:
+    expected: dict[tuple[Any, Any], Counter[str]] = {}
+    for row in raw(engine, findings):
+        expected.setdefault((row.window_start, row.window_end), Counter())[row.verdict] += 1
+    seen: list[tuple[Any, Any]] = []
+    cursor = ""
+    while True:
+        page = get(client, f"/v1/windows?limit=50{cursor}")
+        for each in page["items"]:
+            window = parsed(each["window_start"]), parsed(each["window_end"])
+            assert each["verdicts"] == expected[window]
+            assert len(each["drifts"]) == expected[window]["drift"]
+            seen.append(window)
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert seen == sorted(expected, reverse=True)
+
+
+def test_a_job_is_shown_by_its_number(client: TestClient) -> None:
+    (newest, *_) = get(client, "/v1/jobs")["items"]
+    assert get(client, f"/v1/jobs/{newest['job_id']}") == newest
+    assert newest["progress"]["step"] == 260
+    assert client.get("/v1/jobs/99").status_code == 404

@@ -27,6 +27,7 @@ ENDPOINTS = (
     "decisions",
     "labels/queue",
     "chains",
+    "windows",
     "champion",
     "rollouts",
     "history",

@@ -97,7 +97,10 @@ def test_a_token_may_lie_in_a_file(environment: pytest.MonkeyPatch, tmp_path: Pa
         ('{"ci": {"token": "sixteen characters", "sha256": "' + "0" * 64 + '", "scopes": ["read"]}}', "one of sha256"),
         ('{"ci": {"token": "short", "scopes": ["read"]}}', "FUSIONWATCH_API_TOKENS__CI__TOKEN"),
         ('{"ci": {"sha256": "00", "scopes": ["read"]}}', "FUSIONWATCH_API_TOKENS__CI__SHA256"),
-        ('{"ci": {"token": "sixteen characters", "scopes": ["write"]}}', "'read', 'silence', 'label', 'retrain'"),
+        (
+            '{"ci": {"token": "sixteen characters", "scopes": ["write"]}}',
+            "'read', 'silence', 'predict', 'label', 'retrain'",
+        ),
         ('{"ci": {"token": "sixteen characters", "scopes": []}}', "FUSIONWATCH_API_TOKENS__CI__SCOPES"),
         ('{"C I": {"token": "sixteen characters", "scopes": ["read"]}}', "FUSIONWATCH_API_TOKENS__C I"),
     ],
