@@ -9,7 +9,7 @@ ARGS ?=
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-retrain test test-browser test-servers test-kafka kafka lint audit sbom format bench bench-statistics bench-alerts bench-gpu bench-pages bench-monitor bench-scenarios bench-worker bench-dashboards dashboards checkpoint fuzz lock up down clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(MAKEFILE_LIST))
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.j
 
 demo-retrain: $(VENV)/.demo ## Play the closed loop: good, bad and weaker candidates, what dies on the way; ARGS="--json out.json"
 	@$(BIN)/fusionwatch-demo retrain $(ARGS)
+
+gameday: $(VENV)/.demo ## Random faults of every class on real servers, and a table of them (20 minutes); ARGS="--seed 3 --json out.json"
+	@$(BIN)/fusionwatch-demo gameday $(ARGS)
 
 test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker; PROCESSES=4 sets how many at once
 	@$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "not browser and not servers" $(ARGS)

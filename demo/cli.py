@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from demo import ledger, make_checkpoint
 from demo.annotations import write_scenes
+from demo.cli_gameday import gameday
 from demo.cli_retrain import retrain
 from demo.deployment import CHECKPOINT, LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
 from demo.observe import Observer
@@ -41,6 +42,7 @@ AFTERWARDS = 50  # added to the seed, so that traffic after the story repeats no
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Try fusionwatch on this machine.")
 console = Console()
 app.command()(retrain)
+app.command()(gameday)
 
 
 @app.callback()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from demo.examples import Example, example_stream
 from demo.ledger import Topics
 from demo.processes import Program, console_script
 from demo.receiver import Receiver
+from demo.small_disk import SmallDisk, database_on_small_disk
 from demo.stage import Pace
 from demo.traffic import encode_for_store
 from inference.training.store import LABELS, LocalStore
@@ -33,16 +35,18 @@ REPLAY_EXAMPLES = 600
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A running deployment. `store` is where the producer team keeps its raw messages."""
+    """A running deployment. `store` is where the producer team keeps its raw messages; `disk` is the database's own."""
 
     folder: Path
     database_url: str
     bootstrap: str
+    broker: subprocess.Popen[bytes]
     status_page: str
     store: LocalStore
     receiver: Receiver
     worker: Program
     programs: list[Program]
+    disk: SmallDisk | None
 
     def named(self, name: str) -> Program:
         """One of the programs."""
@@ -69,15 +73,21 @@ def deploy(
     port: int,
     seed: int,
     changes: Mapping[str, object] | None = None,
+    disk_megabytes: int | None = None,
 ) -> Iterator[Deployment]:
     """Start everything and wait until it is ready; stop it in the opposite order on leaving.
 
-    `changes` are settings that are otherwise for this story.
+    `changes` are settings that are otherwise for this story. `disk_megabytes` gives the database's tables a disk of
+    their own; raises RuntimeError where none can be mounted.
     """
     with ExitStack() as stack:
         database = stack.enter_context(servers.postgres(folder / "postgres"))
-        bootstrap = stack.enter_context(servers.broker(folder / "broker.log"))
-        url = database.create(f"fusionwatch_{secrets.token_hex(4)}")
+        bootstrap, broker = stack.enter_context(servers.broker_process(folder / "broker.log"))
+        name, disk = f"fusionwatch_{secrets.token_hex(4)}", None
+        if disk_megabytes is None:
+            url = database.create(name)
+        else:
+            url, disk = stack.enter_context(database_on_small_disk(database, name, megabytes=disk_megabytes))
         servers.migrate(url)
         _make_topics(bootstrap)
         store, replay = folder / "raw", folder / "replay"
@@ -97,7 +107,7 @@ def deploy(
         for program in programs:
             program.wait_ready(READY_SECONDS)
         page = f"http://127.0.0.1:{port}/"
-        yield Deployment(folder, url, bootstrap, page, LocalStore(store), oncall, programs[0], programs)
+        yield Deployment(folder, url, bootstrap, broker, page, LocalStore(store), oncall, programs[0], programs, disk)
 
 
 def _make_topics(bootstrap: str) -> None:

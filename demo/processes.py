@@ -12,6 +12,9 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urljoin
+
+import psutil
 
 STOP_SECONDS = 20.0
 
@@ -36,12 +39,33 @@ class Program:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
-                env={**os.environ, **self.environment, **(changes or {})},
+                env=self.whole_environment() | dict(changes or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is ours to handle: programs are stopped in order, not all at once
             )
+
+    def whole_environment(self) -> dict[str, str]:
+        """What it sees: ours, with its own settings."""
+        return {**os.environ, **self.environment}
+
+    def url(self, path: str) -> str:
+        """Where it serves a path. Only for one that has a `ready_url`."""
+        assert self.ready_url is not None
+        return urljoin(self.ready_url, path)
+
+    def answers(self, path: str, holding: str = "") -> bool:
+        """Whether it answers a path with 200 within two seconds, and with this text in it."""
+        try:
+            with urllib.request.urlopen(self.url(path), timeout=2) as answer:
+                return holding in answer.read().decode()
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that it has started."""
+        return psutil.Process(self._process.pid).children(recursive=True) if self._process is not None else []
 
     def check(self) -> None:
         """Raise ProcessError where it ended by itself."""

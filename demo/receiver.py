@@ -28,11 +28,16 @@ class Notification:
 
 @dataclass(slots=True)
 class Receiver:
-    """What has come in so far. `refused` counts messages whose signature was wrong."""
+    """What has come in so far. `refused` counts messages whose signature was wrong.
+
+    `status` is what a message is answered with; those that were answered with an error count as `unavailable`.
+    """
 
     url: str
     notifications: list[Notification] = field(default_factory=list)
     refused: int = 0
+    status: HTTPStatus = HTTPStatus.NO_CONTENT
+    unavailable: int = 0
 
     def find(self, alertname: str, state: str, modality: str | None = None) -> Notification | None:
         """The first message of that alert in that state, if one has come."""
@@ -68,8 +73,11 @@ def _handler(receiver: Receiver, secret: bytes) -> type[BaseHTTPRequestHandler]:
                 receiver.refused += 1
                 self._reply(HTTPStatus.UNAUTHORIZED)
                 return
-            receiver.notifications.append(Notification(datetime.now(UTC), json.loads(body)))
-            self._reply(HTTPStatus.NO_CONTENT)
+            if receiver.status < HTTPStatus.MULTIPLE_CHOICES:
+                receiver.notifications.append(Notification(datetime.now(UTC), json.loads(body)))
+            else:
+                receiver.unavailable += 1
+            self._reply(receiver.status)
 
         def _reply(self, status: HTTPStatus) -> None:
             self.send_response(status)

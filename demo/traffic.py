@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -36,11 +36,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How requests are made: from which examples, and whether the image or a true label goes along."""
+    """How requests are made: from which examples, and whether the image or a true label goes along.
+
+    The clock of one producer in four is `ahead`.
+    """
 
     examples: Iterator[Example]
     with_image: bool = True
     labelled: bool = True
+    ahead: timedelta = timedelta(0)
 
 
 def normal(seed: int) -> Scenario:
@@ -61,6 +65,11 @@ def captions_shifted(seed: int) -> Scenario:
 def new_camera(seed: int) -> Scenario:
     """Darker, noisier images of the same scenes."""
     return Scenario(example_stream(seed, NEW_CAMERA))
+
+
+def clocks_ahead(seed: int, ahead: timedelta) -> Scenario:
+    """Some producers' clocks are wrong."""
+    return Scenario(example_stream(seed, unchanged), ahead=ahead)
 
 
 class Traffic:
@@ -128,7 +137,8 @@ class Traffic:
         request_id = f"{self._run}-{number:06d}"
         now = datetime.now(UTC)
         as_json = number % JSON_EVERY == 0
-        value = encode(request_id, now, example, with_image=scenario.with_image, as_json=as_json)
+        produced = now + scenario.ahead if number % 4 == 0 else now
+        value = encode(request_id, produced, example, with_image=scenario.with_image, as_json=as_json)
         self._store.put(request_id, value, ".json" if as_json else ".msgpack")
         self._producer.send(
             self._topic,

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Engine, create_engine, func, insert, select
 from sqlalchemy.exc import OperationalError
 
 from demo import servers
+from demo.small_disk import SmallDisk, database_on_small_disk
 from inference import offsets
 from inference.offsets import Move
 from inference.record import Partition
 from migrations.schema.prediction_log import dead_letters
-from tests.support.full_disk import SmallDisk, database_on_small_disk
 
 WHERE = Partition("requests", 0)
 BATCH = 2000

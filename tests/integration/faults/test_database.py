@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import create_engine
 
 from demo import servers
+from demo.small_disk import database_on_small_disk
 from tests.support.constant_model import Models
 from tests.support.exactly_once import (
     assert_exactly_once,
@@ -22,7 +23,6 @@ from tests.support.exactly_once import (
     wait_for_log,
     wait_for_retry,
 )
-from tests.support.full_disk import database_on_small_disk
 from tests.support.worker import WorkerProcess, answers_ok, in_process
 
 MOST = 64

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from demo import servers
+from demo.small_disk import SmallDisk, database_on_small_disk
 from migrations.connect import connect
 from monitor import wiring
 from monitor.alerts.message import Links
@@ -22,7 +23,6 @@ from monitor.tasks.scheduler import Scheduler, Task
 from monitor.telemetry import Metrics
 from tests.integration.loop.test_notify import queue
 from tests.integration.loop.test_scheduler import running, until
-from tests.support.full_disk import SmallDisk, database_on_small_disk
 from tests.support.monitored import GRACE, HOP, NORMAL, SLOT, Inbox, Stage, StoryClock, settings
 
 PATIENCE = 60

@@ -1,6 +1,6 @@
 """A database on a small disk that can be filled up and freed again: a real "no space left on device".
 
-The disk is a tmpfs of its own, mounted for the test; a tablespace on it holds the tables of one database, while the
+The disk is a tmpfs of its own, mounted for a while; a tablespace on it holds the tables of one database, while the
 server's own files and its write-ahead log stay where they are. So the server goes on, and what writes to that database
 is refused as on a full data disk (SQLSTATE 53100). A whole server goes on a small disk where its data folder is made in
 one (`servers.postgres(disk.folder / "data")`). Mounting takes root, or sudo that asks for no password.
@@ -68,7 +68,7 @@ def small_disk(owner: int, megabytes: int = 64) -> Iterator[SmallDisk]:
 
 @contextmanager
 def database_on_small_disk(
-    server: servers.Database, name: str, template: str, megabytes: int = 64
+    server: servers.Database, name: str, template: str = "template1", megabytes: int = 64
 ) -> Iterator[tuple[str, SmallDisk]]:
     """The URL of a fresh database, a copy of `template`, whose tables lie on a small disk; and that disk.
 
