@@ -10,11 +10,12 @@ from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.api.access import READS, Silencer
-from monitor.api.context import Shown
+from monitor.api.context import Cursor, Limit, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES, told
 from monitor.domain.silence import Kind, Silence
 from monitor.errors import SilenceError
+from monitor.storage.views.models import Page
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
@@ -76,9 +77,11 @@ class Acknowledged(BaseModel):
 
 
 @router.get("/silences", dependencies=READS, responses=example("silences"))
-def silences(shown: Shown, ended: bool = False) -> list[SilenceView]:
+def silences(shown: Shown, ended: bool = False, limit: Limit = 50, cursor: Cursor = None) -> Page[SilenceView]:
     """Silences that hold or will hold, newest first; with `ended` those that are over too."""
-    return [_view(each) for each in shown.silences.listed(ended=ended)]
+    found = shown.silences.listed(ended=ended, before=cursor, limit=limit + 1)
+    following = found[limit - 1].silence_id if len(found) > limit else None
+    return Page(items=[_view(each) for each in found[:limit]], next_cursor=following)
 
 
 @router.post("/silences", status_code=201)

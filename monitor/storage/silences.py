@@ -34,12 +34,23 @@ def active(connection: Connection, model: str, now: datetime) -> tuple[Silence, 
 
 
 def listed(
-    connection: Connection, model: str, now: datetime, *, ended: bool = False, limit: int = 200
+    connection: Connection,
+    model: str,
+    now: datetime,
+    *,
+    ended: bool = False,
+    before: int | None = None,
+    limit: int | None = None,
 ) -> Sequence[Silence]:
-    """The model's silences that hold or will hold, newest first; with `ended` those that are over too."""
+    """The model's silences that hold or will hold, newest first; with `ended` those that are over too.
+
+    `before` leaves out that number and those after it; `limit` is how many at most, by default all.
+    """
     query = select(silences, _over().label("over")).where(silences.c.model == model)
     if not ended:
         query = query.where(_over() > now)
+    if before is not None:
+        query = query.where(silences.c.silence_id < before)
     rows = connection.execute(query.order_by(silences.c.silence_id.desc()).limit(limit))
     return [_read(row) for row in rows]
 

@@ -50,10 +50,14 @@ class Silences:
         with self._engine.begin() as connection:
             return silences.end(connection, self._model, silence_id, actor=actor, reason=reason, now=self._clock.now())
 
-    def listed(self, *, ended: bool = False) -> Sequence[Silence]:
-        """Silences that hold or will hold, newest first; with `ended` those that are over too."""
+    def listed(self, *, ended: bool = False, before: int | None = None, limit: int | None = None) -> Sequence[Silence]:
+        """Silences that hold or will hold, newest first; with `ended` those that are over too.
+
+        `before` and `limit` are for pages: numbers below that one, and how many at most.
+        """
+        now = self._clock.now()
         with self._engine.connect() as connection:
-            return silences.listed(connection, self._model, self._clock.now(), ended=ended)
+            return silences.listed(connection, self._model, now, ended=ended, before=before, limit=limit)
 
     def acknowledge(self, alert_id: int, *, actor: str, owner: str | None = None) -> str:
         """Let `owner`, by default the actor, look after a firing alert: it is not repeated; its name.

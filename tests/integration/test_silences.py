@@ -87,17 +87,25 @@ def actions(engine: Engine) -> list[tuple[str, str]]:
 def test_made_listed_ended_and_audited(client: TestClient, engine: Engine) -> None:
     made = client.post("/v1/silences", json=wanted(), headers=BEARER)
     assert made.status_code == 201, made.text
-    assert client.get("/v1/silences").json() == [made.json()]
+    assert client.get("/v1/silences").json()["items"] == [made.json()]
     path = f"/v1/silences/{made.json()['silence_id']}"
     ending = {"owner": "bob", "reason": "done"}
     ended = client.request("DELETE", path, json=ending, headers=BEARER)
     assert ended.status_code == 200, ended.text
-    assert client.get("/v1/silences").json() == []
-    assert client.get("/v1/silences?ended=true").json() == [ended.json()]
+    assert client.get("/v1/silences").json()["items"] == []
+    assert client.get("/v1/silences?ended=true").json()["items"] == [ended.json()]
     again = client.request("DELETE", path, json=ending, headers=BEARER)
     assert (again.status_code, again.headers["content-type"]) == (409, "application/problem+json")
     assert "it ended at" in again.json()["detail"]
     assert actions(engine) == [("silence_created", "ann"), ("silence_ended", "ann for bob")]
+
+
+def test_silences_come_by_pages(client: TestClient) -> None:
+    numbers = [client.post("/v1/silences", json=wanted(), headers=BEARER).json()["silence_id"] for _ in range(3)]
+    first = client.get("/v1/silences?limit=2").json()
+    assert ([each["silence_id"] for each in first["items"]], first["next_cursor"]) == (numbers[:0:-1], numbers[1])
+    last = client.get(f"/v1/silences?limit=2&cursor={first['next_cursor']}").json()
+    assert ([each["silence_id"] for each in last["items"]], last["next_cursor"]) == (numbers[:1], None)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def test_a_wrong_silence_is_refused_with_what_is_wrong(client: TestClient, chang
     answer = client.post("/v1/silences", json=wanted(**changes), headers=BEARER)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert said in answer.text
-    assert client.get("/v1/silences").json() == []
+    assert client.get("/v1/silences").json()["items"] == []
 
 
 def test_only_who_has_the_token_writes(engine: Engine) -> None:
