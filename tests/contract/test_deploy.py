@@ -21,9 +21,10 @@ import monitor.api.health
 import monitor.cli
 from inference import health
 from inference.consumer import HANDOVER_SECONDS
+from inference.gateway_settings import GatewaySettings
 from inference.observe_settings import ObserveSettings
 from inference.settings import TrainerSettings, WorkerSettings
-from migrations.settings import PREFIX, DatabaseSettings
+from migrations.settings import PREFIX, DatabaseSettings, EnvironmentSettings
 from monitor import telemetry
 from monitor.launchers.base import Launch
 from monitor.launchers.kubernetes import KubernetesOptions, manifest
@@ -31,9 +32,10 @@ from monitor.settings import MonitorSettings
 from tests.support.manifests import DEPLOY, Rendered, check, documents, environment, kustomization, pods, rendered
 
 ROOT = DEPLOY.parent
-SETTINGS: dict[str, type[DatabaseSettings]] = {
+SETTINGS: dict[str, type[EnvironmentSettings]] = {
     "worker": WorkerSettings,
     "observer": ObserveSettings,
+    "gateway": GatewaySettings,
     "trainer": TrainerSettings,
     "monitor": MonitorSettings,
     "api": MonitorSettings,
