@@ -136,7 +136,9 @@ def test_no_query_goes_unchecked() -> None:
     assert asked == {(slug, title) for slug, title, *_ in SERIES} | TABLES
 
 
-@pytest.mark.parametrize(("slug", "title", "place", "expected"), SERIES, ids=lambda each: str(each)[:30])
+@pytest.mark.parametrize(
+    ("slug", "title", "place", "expected"), SERIES, ids=lambda each: getattr(each, "__name__", str(each))
+)
 def test_series_are_what_the_rows_say(
     engine: Engine, hour: Facts, slug: str, title: str, place: int, expected: Callable[[Facts], Points]
 ) -> None:
