@@ -36,24 +36,30 @@ def fuzz(targets: Sequence[Target], inputs: int, seed: int) -> list[Fuzzed]:
 
 def _fuzz(target: Target, inputs: int, random: Random) -> Fuzzed:
     longest, warm, begun = 0.0, _resident(), time.process_time()
-    for number in range(inputs):
-        if number == inputs // 10:
-            warm = _resident()
-        data = mutated(random, target.seeds)
-        if number % 1000 == 0:
-            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-        started = time.process_time()
-        try:
-            target.check(data)
-        except Exception as error:
-            raise AssertionError(f"{target.name}: {type(error).__name__}: {error}\ninput: {data.hex()}") from error
-        took = time.process_time() - started
-        assert took < LONGEST_SECONDS, f"{target.name}: {took:.1f} s for {data.hex()}"
-        longest = max(longest, took)
-    faulthandler.cancel_dump_traceback_later()
+    try:
+        for number in range(inputs):
+            if number == inputs // 10:
+                warm = _resident()
+            if number % 1000 == 0:
+                faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+            longest = max(longest, _check(target, mutated(random, target.seeds)))
+    finally:
+        faulthandler.cancel_dump_traceback_later()  # it would end the process long after this
     grown = _resident() - warm
     assert grown < GROWTH_BYTES, f"{target.name}: {grown / 2**20:.0f} MiB more after {inputs} inputs"
     return Fuzzed(target.name, inputs, time.process_time() - begun, longest, grown)
+
+
+def _check(target: Target, data: bytes) -> float:
+    """How many seconds of computing one input took."""
+    started = time.process_time()
+    try:
+        target.check(data)
+    except Exception as error:
+        raise AssertionError(f"{target.name}: {type(error).__name__}: {error}\ninput: {data.hex()}") from error
+    took = time.process_time() - started
+    assert took < LONGEST_SECONDS, f"{target.name}: {took:.1f} s for {data.hex()}"
+    return took
 
 
 def _resident() -> int:
