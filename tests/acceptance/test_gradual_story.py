@@ -6,6 +6,7 @@ import pytest
 
 from monitor import wiring
 from monitor.domain.objectives import DEFAULTS
+from monitor.tasks.maintenance import Maintenance
 from monitor.tasks.notify import Notify, RetryPolicy
 from monitor.telemetry import Metrics
 from tests.support.monitored import GRACE, NORMAL, Inbox, Stage, Traffic, settings
@@ -42,6 +43,7 @@ class Days:
         if self.hours % DAY == 0:
             self.detect = wiring.detect(self.settings, self.stage.engine, Metrics(), self.stage.clock)
             self.notify = Notify(self.stage.engine, {"log": self.inbox}, RetryPolicy(), Metrics(), self.stage.clock)
+            Maintenance(self.stage.engine, Metrics(), self.stage.clock).run()
         self.stage.slot(traffic, rows=ROWS)
         self.stage.clock.advance(HOUR)
         self.hours += 1
