@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,11 +20,11 @@ from demo.annotations import write_scenes
 from demo.cli_gameday import gameday
 from demo.cli_retrain import retrain
 from demo.deployment import CHECKPOINT, LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
+from demo.ending import ended_in_words
 from demo.observe import Observer
-from demo.processes import ProcessError
 from demo.results import Results
 from demo.sequences import write_sequences
-from demo.servers import ServerError, free_port
+from demo.servers import free_port
 from demo.stage import Pace, Stage
 from demo.story import play as play_story
 from demo.traffic import Labeller, Traffic, new_camera
@@ -62,32 +60,15 @@ def play(
     seed: Annotated[int, typer.Option(help="Seed of scenes and captions.", min=0)] = 7,
 ) -> None:
     """Play the story: outage, mispairing, new camera, retrain, kill. Exit code 0 only if every expectation held."""
-    warnings.simplefilter("ignore")  # third parties' advice to their users
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        with folder_for(folder) as place, ExitStack() as stack:
-            deployment = _deploy(place, stack, port=free_port(port), seed=seed)
-            results = _play(deployment, rate=rate, seed=seed)
-            if json is not None:
-                results.write(json)
-            _tell(results, json)
-            if not once:
-                _stay(deployment, rate=rate, seed=seed)
-    except (ServerError, ProcessError) as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("stopped")
-        raise typer.Exit(130) from None
+    with ended_in_words(console), folder_for(folder) as place, ExitStack() as stack:
+        deployment = _deploy(place, stack, port=free_port(port), seed=seed)
+        results = _play(deployment, rate=rate, seed=seed)
+        if json is not None:
+            results.write(json)
+        _tell(results, json)
+        if not once:
+            _stay(deployment, rate=rate, seed=seed)
     raise typer.Exit(0 if results.met else 1)
-
-
-def _interrupt(*_: object) -> None:
-    """Stop once: a second Ctrl-C must not cut short the stopping of programs and servers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _deploy(folder: Path, stack: ExitStack, *, port: int, seed: int) -> Deployment:

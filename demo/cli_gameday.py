@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json as jsons
-import signal
-import warnings
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +14,12 @@ from rich.table import Table
 
 from demo import ledger
 from demo.deployment import LABEL_TOPIC, TOPICS, deploy, folder_for
+from demo.ending import ended_in_words
 from demo.faults import FAULTS
 from demo.gameday import RECOVER_SECONDS, GameDay, false_pages, play, schedule
 from demo.ground import Ground
-from demo.processes import ProcessError
 from demo.retrain_stage import second_monitor
-from demo.servers import ServerError, free_port
+from demo.servers import free_port
 from demo.stage import Pace
 from demo.traffic import Labeller, Traffic
 from demo.view import View
@@ -53,29 +51,13 @@ def gameday(
     if unknown := sorted(set(kind or ()) - set(kinds)):
         console.print(f"--kind: {', '.join(unknown)}: unknown; allowed: {', '.join(kinds)}", style="red")
         raise typer.Exit(2)
-    warnings.simplefilter("ignore")  # third parties' advice to their users
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        with folder_for(folder) as place:
-            day = _day(place, seed, rounds, kind or kinds, rate)
-    except (ServerError, ProcessError, LookupError, RuntimeError) as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("stopped")
-        raise typer.Exit(130) from None
+    with ended_in_words(console), folder_for(folder) as place:
+        day = _day(place, seed, rounds, kind or kinds, rate)
     _tell(day)
     if json is not None:
         json.write_text(jsons.dumps(day.to_json(), indent=2, default=str) + "\n", encoding="utf-8")
         console.print(f"results in {json}", markup=False)
     raise typer.Exit(0 if day.met else 1)
-
-
-def _interrupt(*_: object) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _day(folder: Path, seed: int, rounds: int, kinds: list[str], rate: float) -> GameDay:

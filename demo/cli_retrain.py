@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +12,11 @@ from rich.table import Table
 
 from demo import ledger, retrain_stage
 from demo.deployment import LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
+from demo.ending import ended_in_words
 from demo.observe import Observer
-from demo.processes import ProcessError
 from demo.results import Results
 from demo.retrain_story import play
-from demo.servers import ServerError, free_port
+from demo.servers import free_port
 from demo.stage import Pace, Stage
 from demo.traffic import Labeller, Traffic
 from demo.view import View
@@ -39,31 +37,15 @@ def retrain(
     seed: Annotated[int, typer.Option(help="Seed of scenes and captions.", min=0)] = 7,
 ) -> None:
     """Play the closed loop with all that may go wrong on its way. Exit code 0 only if every expectation held."""
-    warnings.simplefilter("ignore")  # third parties' advice to their users
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        with folder_for(folder) as place, ExitStack() as stack:
-            loop = _set(place, stack, port=free_port(port), rate=rate, seed=seed)
-            with loop.stage.view.live():
-                results = play(loop)
-            _tell(results)
-            if json is not None:
-                results.write(json)
-                console.print(f"results in {json}", markup=False)
-    except (ServerError, ProcessError) as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("stopped")
-        raise typer.Exit(130) from None
+    with ended_in_words(console), folder_for(folder) as place, ExitStack() as stack:
+        loop = _set(place, stack, port=free_port(port), rate=rate, seed=seed)
+        with loop.stage.view.live():
+            results = play(loop)
+        _tell(results)
+        if json is not None:
+            results.write(json)
+            console.print(f"results in {json}", markup=False)
     raise typer.Exit(0 if results.met else 1)
-
-
-def _interrupt(*_: object) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _set(folder: Path, stack: ExitStack, *, port: int, rate: float, seed: int) -> retrain_stage.Loop:

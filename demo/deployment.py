@@ -78,7 +78,7 @@ def deploy(
     """Start everything and wait until it is ready; stop it in the opposite order on leaving.
 
     `changes` are settings that are otherwise for this story. `disk_megabytes` gives the database's tables a disk of
-    their own; raises RuntimeError where none can be mounted.
+    their own; raises ServerError where none can be mounted.
     """
     with ExitStack() as stack:
         database = stack.enter_context(servers.postgres(folder / "postgres"))

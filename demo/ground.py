@@ -15,12 +15,13 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from demo.deployment import Deployment
-from demo.processes import Program, console_script
+from demo.processes import ProcessError, Program, console_script
 from demo.stage import TICK_SECONDS, Pace
 from demo.traffic import Labeller, Traffic
 from demo.view import View
 
 MONITORS = ("monitor", "monitor-2")
+LEADER_SECONDS = 60.0
 OVER = ("promoted", "rejected", "failed", "cancelled")
 
 
@@ -62,12 +63,15 @@ class Ground:
         return sum(each.value for each in samples if name in (each.name, _written(each.name, each.labels)))
 
     def leader(self) -> Program:
-        """The monitor that leads. Raises LookupError where none does."""
-        for name in MONITORS:
-            monitor = self.deployment.named(name)
-            if monitor.answers("/metrics", holding="fusion_scheduler_leader 1.0"):
-                return monitor
-        raise LookupError("no monitor leads")
+        """The monitor that leads. Raises ProcessError where none has for longer than a lease."""
+        monitors = [self.deployment.named(name) for name in MONITORS]
+
+        def leading() -> list[Program]:
+            return [each for each in monitors if each.answers("/metrics", holding="fusion_scheduler_leader 1.0")]
+
+        if not self.await_("no monitor leads yet", lambda: bool(leading()), LEADER_SECONDS) or not (found := leading()):
+            raise ProcessError(f"no monitor has led for {LEADER_SECONDS:.0f} s")
+        return found[0]
 
     def epoch(self) -> int:
         """How often leadership has changed hands."""

@@ -53,7 +53,7 @@ class SmallDisk:
 def small_disk(owner: int, megabytes: int = 64) -> Iterator[SmallDisk]:
     """A disk of its own that the user with the id `owner` may write to; gone on leaving.
 
-    Raises RuntimeError where it cannot be mounted.
+    Raises ServerError where it cannot be mounted.
     """
     with tempfile.TemporaryDirectory(prefix="fusionwatch-disk-") as name:
         Path(name).chmod(0o755)  # for another user to go through
@@ -110,4 +110,4 @@ def _as_root(*command: str) -> None:
         subprocess.run([*sudo, *command], check=True, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
-        raise RuntimeError(f"a small disk takes the right to mount one: {' '.join(command)}: {said}") from error
+        raise servers.ServerError(f"a small disk takes the right to mount one: {' '.join(command)}: {said}") from error

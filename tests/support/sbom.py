@@ -51,7 +51,7 @@ def _component(requirement: InstallRequirement) -> Component:
         external_references=[
             ExternalReference(
                 type=ExternalReferenceType.DISTRIBUTION,
-                url=XsUri(f"https://pypi.org/project/{name}/{number}/#sha256={digest}"),
+                url=XsUri(f"{url}#sha256={digest}"),
                 hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
             )
             for digest in hashes
