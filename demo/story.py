@@ -126,7 +126,7 @@ def _await_promotion(stage: Stage, result: StepResult, old: str) -> str | None:
     version = stage.observer.champion()
     if state != "promoted" or version in (None, old):
         return None
-    result.expect("training took 90 s at most", took is not None and took <= 90, took)
+    result.expect("training took 150 s at most", took is not None and took <= 150, took)
     stage.view.say(f"job {job.job_id} promoted {version} after {took:.0f} s")
     return version
 
