@@ -15,20 +15,19 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from demo import ledger, make_checkpoint
+from demo import make_checkpoint
 from demo.annotations import write_scenes
+from demo.cast import people, stage_for
 from demo.cli_gameday import gameday
 from demo.cli_retrain import retrain
-from demo.deployment import CHECKPOINT, LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
+from demo.deployment import CHECKPOINT, Deployment, deploy, folder_for
 from demo.ending import ended_in_words
-from demo.observe import Observer
 from demo.results import Results
 from demo.sequences import write_sequences
 from demo.servers import free_port
-from demo.stage import Pace, Stage
+from demo.stage import Pace
 from demo.story import play as play_story
-from demo.traffic import Labeller, Traffic, new_camera
-from demo.view import View
+from demo.traffic import new_camera
 from inference.training.validation import seal_with_baseline
 from migrations.connect import connect
 
@@ -80,35 +79,11 @@ def _deploy(folder: Path, stack: ExitStack, *, port: int, seed: int) -> Deployme
 
 def _play(deployment: Deployment, *, rate: float, seed: int) -> Results:
     with ExitStack() as stack:
-        stage = _stage(deployment, stack, Pace(), rate=rate, seed=seed)
+        engine = connect(deployment.database_url, application="fusionwatch-demo")
+        stack.callback(engine.dispose)
+        stage = stage_for(deployment, engine, stack, console, Pace(), rate=rate, seed=seed)
         with stage.view.live():
             return play_story(stage)
-
-
-def _stage(deployment: Deployment, stack: ExitStack, pace: Pace, *, rate: float, seed: int) -> Stage:
-    engine = connect(deployment.database_url, application="fusionwatch-demo")
-    stack.callback(engine.dispose)
-    traffic, labeller = _people(deployment, stack, rate=rate, seed=seed)
-    observer = Observer(engine)
-    view = View(console)
-    view.figures = lambda: {
-        "sent": str(len(traffic.sent)),
-        "logged": str(observer.logged()),
-        "labels": str(labeller.labels),
-        "on-call told": str(len(deployment.receiver.notifications)),
-    }
-    return Stage(
-        traffic,
-        labeller,
-        observer,
-        deployment.worker,
-        deployment.programs,
-        view,
-        audit=lambda: ledger.audit(deployment.bootstrap, TOPICS, engine),
-        dead_letter_codes=lambda: dict(ledger.dead_letter_codes(deployment.bootstrap, TOPICS)),
-        seed=seed,
-        pace=pace,
-    )
 
 
 def _tell(results: Results, path: Path | None) -> None:
@@ -134,21 +109,12 @@ def _tell(results: Results, path: Path | None) -> None:
         console.print(f"results in {path}", markup=False)
 
 
-def _people(deployment: Deployment, stack: ExitStack, *, rate: float, seed: int) -> tuple[Traffic, Labeller]:
-    """The producer team and the reviewers, who stop when the stack is left."""
-    traffic = Traffic(deployment.bootstrap, TOPICS.requests, deployment.store, rate=rate, seed=seed)
-    labeller = Labeller(deployment.bootstrap, LABEL_TOPIC, traffic, delay_seconds=3)
-    stack.callback(traffic.stop)
-    stack.callback(labeller.stop)
-    return traffic, labeller
-
-
 def _stay(deployment: Deployment, *, rate: float, seed: int) -> None:
     """Keep the new camera's traffic and its labels going for a while, so that the page shows a living service."""
     console.print("The status page stays up until Ctrl-C; traffic goes on for a quarter of an hour.")
     try:
         with ExitStack() as stack:
-            traffic, labeller = _people(deployment, stack, rate=rate, seed=seed + AFTERWARDS)
+            traffic, labeller = people(deployment, stack, rate=rate, seed=seed + AFTERWARDS)
             labeller.start(traffic.switch(new_camera(seed + AFTERWARDS)))
             traffic.start()
             time.sleep(AFTER_SECONDS)  # the broker keeps everything in memory, so traffic must end

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from demo import ledger
-from demo.deployment import LABEL_TOPIC, TOPICS, deploy, folder_for
+from demo.cast import people, view_of
+from demo.deployment import TOPICS, deploy, folder_for
 from demo.ending import ended_in_words
 from demo.faults import FAULTS
 from demo.gameday import RECOVER_SECONDS, GameDay, false_pages, play, schedule
@@ -21,8 +22,6 @@ from demo.ground import Ground
 from demo.retrain_stage import second_monitor
 from demo.servers import free_port
 from demo.stage import Pace
-from demo.traffic import Labeller, Traffic
-from demo.view import View
 from migrations.connect import connect
 
 PACE = Pace()
@@ -72,16 +71,8 @@ def _day(folder: Path, seed: int, rounds: int, kinds: list[str], rate: float) ->
         console.print(f"status page  [bold]{deployment.status_page}[/bold]     data and logs  {folder}", soft_wrap=True)
         engine = connect(deployment.database_url, application="fusionwatch-gameday")
         stack.callback(engine.dispose)
-        traffic = Traffic(deployment.bootstrap, TOPICS.requests, deployment.store, rate=rate, seed=seed)
-        labeller = Labeller(deployment.bootstrap, LABEL_TOPIC, traffic, delay_seconds=3)
-        stack.callback(traffic.stop)
-        stack.callback(labeller.stop)
-        view = View(console)
-        view.figures = lambda: {
-            "sent": str(traffic.messages),
-            "labels": str(labeller.labels),
-            "on-call told": str(len(deployment.receiver.notifications)),
-        }
+        traffic, labeller = people(deployment, stack, rate=rate, seed=seed)
+        view = view_of(console, deployment, traffic, labeller)
         view.plan(["normal traffic", *(f"{fault.kind}: {fault.title}" for fault, _, _ in plan)])
         ground = Ground(deployment, traffic, labeller, engine, view, PACE, seed)
         with view.live():

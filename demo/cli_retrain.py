@@ -10,16 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from demo import ledger, retrain_stage
-from demo.deployment import LABEL_TOPIC, TOPICS, Deployment, deploy, folder_for
+from demo import retrain_stage
+from demo.cast import stage_for
+from demo.deployment import deploy, folder_for
 from demo.ending import ended_in_words
-from demo.observe import Observer
 from demo.results import Results
 from demo.retrain_story import play
 from demo.servers import free_port
-from demo.stage import Pace, Stage
-from demo.traffic import Labeller, Traffic
-from demo.view import View
+from demo.stage import Pace
 from migrations.connect import connect
 
 PACE = Pace(normal=25.0, at_most=600.0, retrain=900.0)
@@ -58,34 +56,8 @@ def _set(folder: Path, stack: ExitStack, *, port: int, rate: float, seed: int) -
     console.print(f"status page  [bold]{deployment.status_page}[/bold]     data and logs  {folder}", soft_wrap=True)
     engine = connect(deployment.database_url, application="fusionwatch-demo")
     stack.callback(engine.dispose)
-    return retrain_stage.Loop(_stage(deployment, stack, Observer(engine), rate=rate, seed=seed), deployment, engine)
-
-
-def _stage(deployment: Deployment, stack: ExitStack, observer: Observer, *, rate: float, seed: int) -> Stage:
-    traffic = Traffic(deployment.bootstrap, TOPICS.requests, deployment.store, rate=rate, seed=seed)
-    labeller = Labeller(deployment.bootstrap, LABEL_TOPIC, traffic, delay_seconds=3)
-    stack.callback(traffic.stop)
-    stack.callback(labeller.stop)
-    view = View(console)
-    view.figures = lambda: {
-        "sent": str(len(traffic.sent)),
-        "labels": str(labeller.labels),
-        "on-call told": str(len(deployment.receiver.notifications)),
-    }
-    engine = connect(deployment.database_url, application="fusionwatch-demo-audit")
-    stack.callback(engine.dispose)
-    return Stage(
-        traffic,
-        labeller,
-        observer,
-        deployment.worker,
-        deployment.programs,
-        view,
-        audit=lambda: ledger.audit(deployment.bootstrap, TOPICS, engine),
-        dead_letter_codes=lambda: dict(ledger.dead_letter_codes(deployment.bootstrap, TOPICS)),
-        seed=seed,
-        pace=PACE,
-    )
+    stage = stage_for(deployment, engine, stack, console, PACE, rate=rate, seed=seed)
+    return retrain_stage.Loop(stage, deployment, engine)
 
 
 def _tell(results: Results) -> None:
