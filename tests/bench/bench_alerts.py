@@ -14,6 +14,7 @@ The second part is one evaluation of 10,000 findings of which none, one in a hun
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -81,10 +82,12 @@ def in_control(engine: Engine, url: str) -> dict[str, Any]:
     slos = wiring.slos(given, engine, metrics, clock)
     notify = Notify(engine, {"log": inbox}, RetryPolicy(), metrics, clock)
     maintenance = Maintenance(engine, metrics, clock)
-    hops = round(DAYS * timedelta(days=1) / HOP)
+    hops, of_a_day = round(DAYS * timedelta(days=1) / HOP), round(timedelta(days=1) / HOP)
     for number in range(hops):
-        if number % round(timedelta(days=1) / HOP) == 0:
+        if number % of_a_day == 0:
             maintenance.run()
+            line = f"day {1 + number // of_a_day} of {DAYS:g}: {len(inbox.messages)} messages so far"
+            print(line, file=sys.stderr, flush=True)
         rows = int(rng.poisson(PER_HOUR * (HOP / timedelta(hours=1))))
         with engine.begin() as connection:
             write(connection, START + number * HOP, rows, rng, number * 10 * PER_HOUR)

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -88,6 +89,7 @@ def evaluations(engine: Engine, url: str) -> dict[str, Any]:
             with engine.begin() as connection:
                 connection.execute(text(LOGGED), {"first": logged + 1, "last": last, "start": start})
             logged = last
+            print(f"logged {logged:,} of {max(SIZES):,} rows", file=sys.stderr, flush=True)
         if number == 0:
             with engine.begin() as connection:
                 connection.execute(text(LABELLED), {"now": T0, "count": LABELS})
