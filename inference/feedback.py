@@ -36,6 +36,7 @@ from inference.retry import Stop
 from inference.wire import RefusedError
 from migrations.schema.monitoring import audit_log
 from migrations.schema.prediction_log import labels as table
+from migrations.upsert import upsert_all
 
 SOURCES = ("user", "human_review", "ground_truth")  # the later, the more it is believed
 MAX_LABEL_BYTES = 64_000
@@ -130,7 +131,7 @@ def store(connection: Connection, labels: Sequence[Label], now: datetime) -> Non
         index_elements=["request_id"], set_=changed, where=_rank(table.c) < _rank(statement.excluded)
     )
     # sorted, so that two readers with labels of the same requests wait for one another and never in a circle
-    connection.execute(statement, [_row(best[key], now) for key in sorted(best)])
+    upsert_all(connection, statement, [_row(best[key], now) for key in sorted(best)])
 
 
 def told_by_people(labels: Sequence[Label]) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from migrations.schema import partitions
 from migrations.schema.metadata import TIMESTAMP
 from migrations.schema.prediction_log import dead_letters, modality_log, prediction_log, request_ids
 from migrations.schema.summaries import summaries
+from migrations.upsert import upsert_all
 
 _log = logging.getLogger(__name__)
 _CHECK_VIOLATION = "23514"  # PostgreSQL, Appendix A: also where a row has no partition
@@ -246,13 +247,11 @@ def insert_dead_letters(connection: Connection, letters: Sequence[DeadLetter]) -
             }
             for letter in letters
         ]
-        connection.execute(upsert(dead_letters).on_conflict_do_nothing(), values)
+        upsert_all(connection, upsert(dead_letters).on_conflict_do_nothing(), values)
 
 
 def _upsert_summaries(connection: Connection, records: list[dict[str, Any]]) -> None:
-    if not records:
-        return
     statement = upsert(summaries)
     keys = [column.name for column in summaries.primary_key]
     changed = {column.name: statement.excluded[column.name] for column in summaries.c if column.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), records)
+    upsert_all(connection, statement.on_conflict_do_update(index_elements=keys, set_=changed), records)

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from migrations.schema.monitoring import model_versions
 from migrations.schema.rollouts import rollout_reports, rollouts, shadow_log
+from migrations.upsert import upsert_all
 
 READY, REFUSED, FAILED = "ready", "refused", "failed"
 MOST_DETAIL = 500  # characters
@@ -77,5 +78,4 @@ def log_shadow(connection: Connection, rows: Sequence[ShadowRow]) -> None:
             )
         )
         fresh = [{**asdict(row), "logged_at": now} for row in said if row.request_id not in known]
-        if fresh:
-            connection.execute(upsert(shadow_log).on_conflict_do_nothing(), fresh)
+        upsert_all(connection, upsert(shadow_log).on_conflict_do_nothing(), fresh)

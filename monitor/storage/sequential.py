@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from migrations.schema.monitoring import alerts, findings, sequential_state
+from migrations.upsert import upsert_all
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.window import Window
 
@@ -46,12 +47,10 @@ def save(connection: Connection, model: str, series: Mapping[Key, Remembered], n
         }
         for (detector, modality), one in series.items()
     ]
-    if not rows:
-        return
     statement = insert(sequential_state)
     changed = {name: statement.excluded[name] for name in ("baseline_id", "window_end", "state", "updated_at")}
     keys = [sequential_state.c[name] for name in ("model", "detector", "modality")]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    upsert_all(connection, statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
 
 
 def forget(connection: Connection, model: str, keys: Iterable[Key]) -> None:

@@ -17,6 +17,7 @@ from migrations.schema.prediction_log import dead_letters
 from migrations.schema.slos import slo_counts, slo_status
 from migrations.schema.summaries import summaries
 from migrations.schema.totals import LATENCY_EDGES_MS
+from migrations.upsert import upsert_all
 from monitor.domain.objectives import AGREEMENT, DEAD_LETTERS, sli_of_latency, sli_of_modality
 from monitor.domain.schedule import floor
 from monitor.domain.slo import Counts, total
@@ -129,12 +130,11 @@ def keep(connection: Connection, model: str, slots: Iterable[Slot]) -> None:
     for (sli, start), parts in sorted(buckets.items()):
         counts = total(parts)
         rows.append({"model": model, "sli": sli, "bucket_start": start, "good": counts.good, "valid": counts.valid})
-    if not rows:
-        return
     statement = insert(slo_counts)
     new = statement.excluded
     changed = or_(slo_counts.c.good != new.good, slo_counts.c.valid != new.valid)
-    connection.execute(
+    upsert_all(
+        connection,
         statement.on_conflict_do_update(
             constraint="pk_slo_counts", set_={"good": new.good, "valid": new.valid}, where=changed
         ),
