@@ -8,6 +8,7 @@ one (`servers.postgres(disk.folder / "data")`). Mounting takes root, or sudo tha
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tempfile
@@ -19,6 +20,8 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text
 
 from demo import servers
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,16 @@ class SmallDisk:
         """Leave no free page. What was there can still be written over: a table grows no more."""
         handle = os.open(self._filler, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            while free := self._free_bytes():
-                os.posix_fallocate(handle, os.fstat(handle).st_size, free)
+            wanted = self._free_bytes()
+            while wanted >= PAGE_BYTES:
+                try:
+                    os.posix_fallocate(handle, os.fstat(handle).st_size, wanted)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    wanted //= 2  # the database was faster
+                else:
+                    wanted = self._free_bytes()
         finally:
             os.close(handle)
 
