@@ -82,6 +82,21 @@ class Alert(TypedDict):
     annotations: dict[str, Any]
 
 
+class Baseline(TypedDict):
+    """What a version of the model may be compared with; `used` where it is. Times as RFC 3339."""
+
+    baseline_id: int
+    model_version: str
+    number: int
+    origin: Literal["checkpoint", "period", "file"]
+    pinned: bool
+    used: bool
+    period: dict[str, str] | None
+    accuracy: float | None
+    created_by: str
+    created_at: str
+
+
 class Client:
     """Asks one API, with one token. Every method raises ApiError where it refuses, httpx.HTTPError where it is away."""
 
@@ -153,6 +168,10 @@ class Client:
     def alerts(self, state: Literal["open", "pending", "firing", "resolved", "any"] = "open") -> Iterator[Alert]:
         """Alerts, newest first; `open` means pending or firing."""
         return cast(Iterator[Alert], self._pages("/v1/alerts", {"state": state}))
+
+    def baselines(self) -> Iterator[Baseline]:
+        """The baselines of every version of the model, newest first."""
+        return cast(Iterator[Baseline], self._pages("/v1/baselines", {}))
 
     def _pages(self, path: str, wanted: Mapping[str, str | None]) -> Iterator[Any]:
         query: dict[str, Any] = {"limit": PAGE, **{name: value for name, value in wanted.items() if value is not None}}

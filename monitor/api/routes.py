@@ -11,12 +11,13 @@ from monitor.api.context import Cursor, Limit, Minutes, Name, Reading, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES, told
 from monitor.errors import BaselineError
+from monitor.storage.baselines import missing as baselines_missing
+from monitor.storage.views import baselines as baseline_views
 from monitor.storage.views import findings as finding_views
 from monitor.storage.views import promises as promise_views
 from monitor.storage.views import slos as slo_views
 from monitor.storage.views import traffic as traffic_views
 from monitor.storage.views import work as work_views
-from monitor.storage.views.baselines import baselines_of
 from monitor.storage.views.models import (
     AlertView,
     BaselineCheck,
@@ -109,16 +110,15 @@ def slos(shown: Shown, connection: Reading) -> Slos:
 
 
 @router.get("/baselines", responses=example("baselines"))
-def baselines(shown: Shown, connection: Reading) -> list[BaselineView]:
-    """What each version of the model may be compared with, and which is in use."""
-    return baselines_of(connection, shown.model)
+def baselines(shown: Shown, connection: Reading, limit: Limit = 50, cursor: Cursor = None) -> Page[BaselineView]:
+    """What each version of the model may be compared with, and which is in use, newest first."""
+    return baseline_views.baselines_page(connection, shown.model, limit=limit, cursor=cursor)
 
 
 @router.get("/baselines/{baseline_id}/compare/{other}", responses={**example("compared"), **told(404, 409)})
 def compare_baselines(shown: Shown, connection: Reading, baseline_id: Id, other: Id) -> list[BaselineCheck]:
     """What the detectors say of one baseline beside another; 409 where their encoders differ."""
-    known = {each.baseline_id for each in baselines_of(connection, shown.model)}
-    if missing := [each for each in (baseline_id, other) if each not in known]:
+    if missing := baselines_missing(connection, shown.model, (baseline_id, other)):
         raise HTTPException(404, f"there is no baseline {missing[0]}")
     try:
         found = compared(connection, baseline_id, other, shown.clock)

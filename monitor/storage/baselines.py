@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, delete, func, insert, select, update
 
 from migrations.schema import baseline_rows, bins
 from migrations.schema.monitoring import EVERY_HOUR, baseline_summaries, baselines, model_versions
@@ -99,30 +99,49 @@ class Listed:
 
 def listed(connection: Connection, model: str, model_version: str | None = None) -> list[Listed]:
     """The baselines of a model's versions, or of one version, newest version first, by number."""
-    query = (
+    query = _of_model(model).order_by(model_versions.c.created_at.desc(), model_versions.c.version, baselines.c.number)
+    if model_version is not None:
+        query = query.where(baselines.c.model_version == model_version)
+    return [_listed(row) for row in connection.execute(query)]
+
+
+def newest(connection: Connection, model: str, *, limit: int, before: int | None = None) -> list[Listed]:
+    """The baselines of a model's versions that were made last, newest first: those with a smaller id than `before`."""
+    query = _of_model(model).order_by(baselines.c.baseline_id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(baselines.c.baseline_id < before)
+    return [_listed(row) for row in connection.execute(query)]
+
+
+def missing(connection: Connection, model: str, ids: Sequence[int]) -> list[int]:
+    """Those of the ids that are no baseline of the model's versions."""
+    query = _of_model(model).where(baselines.c.baseline_id.in_(ids)).with_only_columns(baselines.c.baseline_id)
+    known = set(connection.scalars(query))
+    return [each for each in ids if each not in known]
+
+
+def _of_model(model: str) -> Select[Any]:
+    return (
         select(baselines, in_use(baselines.c.model_version).label("in_use"))
         .join(model_versions, model_versions.c.version == baselines.c.model_version)
         .where(model_versions.c.model == model)
-        .order_by(model_versions.c.created_at.desc(), model_versions.c.version, baselines.c.number)
     )
-    if model_version is not None:
-        query = query.where(baselines.c.model_version == model_version)
-    return [
-        Listed(
-            row.baseline_id,
-            row.model_version,
-            row.number,
-            row.origin,
-            row.pinned,
-            row.baseline_id == row.in_use,
-            None if row.period_start is None else Window(row.period_start, row.period_end),
-            row.facts,
-            row.thresholds,
-            row.created_by,
-            row.created_at,
-        )
-        for row in connection.execute(query)
-    ]
+
+
+def _listed(row: Row[Any]) -> Listed:
+    return Listed(
+        row.baseline_id,
+        row.model_version,
+        row.number,
+        row.origin,
+        row.pinned,
+        row.baseline_id == row.in_use,
+        None if row.period_start is None else Window(row.period_start, row.period_end),
+        row.facts,
+        row.thresholds,
+        row.created_by,
+        row.created_at,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

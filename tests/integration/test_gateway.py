@@ -122,6 +122,7 @@ def test_the_client_sends_requests_and_labels_and_reads(engine: Engine, address:
         fusion.label(answer["request_id"], "consistent", sampling_probability=1)
         assert fusion.health()["mood"] in ("well", "notice", "problem", "unknown")
         assert (list(fusion.findings(verdict="drift")), list(fusion.alerts())) == ([], [])
+        assert [(each["number"], each["used"]) for each in fusion.baselines()] == [(1, True)]
         with pytest.raises(ApiError, match=r"422.*an image or a text") as refused:
             fusion.predict(source="camera-7")
         assert refused.value.status == 422

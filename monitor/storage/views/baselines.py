@@ -5,24 +5,27 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from monitor.storage import baselines
-from monitor.storage.views.models import BaselineView, Period
+from monitor.storage.views.models import BaselineView, Page, Period
 
 
-def baselines_of(connection: Connection, model: str) -> list[BaselineView]:
-    """The baselines of every version of a model, the newest version first, by number."""
-    return [
-        BaselineView(
-            baseline_id=each.baseline_id,
-            model_version=each.model_version,
-            number=each.number,
-            origin=each.origin,
-            pinned=each.pinned,
-            used=each.used,
-            period=None if each.period is None else Period(start=each.period.start, end=each.period.end),
-            accuracy=each.facts.get("accuracy"),
-            thresholds_learnt=bool(each.thresholds.get("effects")),
-            created_by=each.created_by,
-            created_at=each.created_at,
-        )
-        for each in baselines.listed(connection, model)
-    ]
+def baselines_page(connection: Connection, model: str, *, limit: int, cursor: int | None = None) -> Page[BaselineView]:
+    """The baselines of every version of a model, newest first, those with a smaller id than `cursor`."""
+    found = baselines.newest(connection, model, limit=limit + 1, before=cursor)
+    items = [_view(each) for each in found[:limit]]
+    return Page(items=items, next_cursor=items[-1].baseline_id if len(found) > limit else None)
+
+
+def _view(each: baselines.Listed) -> BaselineView:
+    return BaselineView(
+        baseline_id=each.baseline_id,
+        model_version=each.model_version,
+        number=each.number,
+        origin=each.origin,
+        pinned=each.pinned,
+        used=each.used,
+        period=None if each.period is None else Period(start=each.period.start, end=each.period.end),
+        accuracy=each.facts.get("accuracy"),
+        thresholds_learnt=bool(each.thresholds.get("effects")),
+        created_by=each.created_by,
+        created_at=each.created_at,
+    )

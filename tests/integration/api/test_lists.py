@@ -14,9 +14,18 @@ from migrations.schema.prediction_log import dead_letters
 from tests.integration.api.served import get, parsed, raw
 
 
-@pytest.mark.parametrize(("path", "key"), [("findings", "finding_id"), ("alerts", "alert_id"), ("jobs", "job_id")])
-def test_pages_follow_on_without_gap_or_overlap(client: TestClient, path: str, key: str) -> None:
-    limit = 200 if path == "findings" else 2
+@pytest.mark.parametrize(
+    ("path", "key", "limit", "total"),
+    [
+        ("findings", "finding_id", 200, 119 * (9 + 2)),
+        ("alerts", "alert_id", 2, 5),
+        ("jobs", "job_id", 2, 3),
+        ("baselines", "baseline_id", 1, 2),
+    ],
+)
+def test_pages_follow_on_without_gap_or_overlap(
+    client: TestClient, path: str, key: str, limit: int, total: int
+) -> None:
     seen: list[int] = []
     cursor = None
     while True:
@@ -25,7 +34,7 @@ def test_pages_follow_on_without_gap_or_overlap(client: TestClient, path: str, k
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == sorted(set(seen), reverse=True)
-    assert len(seen) == {"findings": 119 * (9 + 2), "alerts": 5, "jobs": 3}[path]
+    assert len(seen) == total
 
 
 def test_findings_are_narrowed_and_one_is_shown_whole(client: TestClient, engine: Engine) -> None:

@@ -205,7 +205,7 @@ def test_the_api_shows_baselines_and_compares_them(stage: Stage, people: Baselin
     window = traffic(stage, 8)
     people.make(window, **WHO, pin=True)
     client = TestClient(wiring.api(settings(database), stage.engine), raise_server_exceptions=False)
-    first, second = client.get("/v1/baselines").json()
+    second, first = client.get("/v1/baselines").json()["items"]
     assert (first["number"], first["used"], second["number"], second["used"]) == (1, False, 2, True)
     assert datetime.fromisoformat(second["period"]["start"]) == window.start
     answering = client.get("/v1/overview").json()["champion"]

@@ -72,7 +72,7 @@ def test_a_baseline_is_made_of_a_period_pinned_and_unpinned(stage: Stage, databa
     assert (pinned["number"], pinned["pinned"]) == (2, True)
     assert client.post("/v1/baselines/9/pin", json=WHY).status_code == 409
     anybody = TestClient(client.app)
-    assert [each["pinned"] for each in anybody.get("/v1/baselines").json()] == [False, True]
+    assert [each["pinned"] for each in anybody.get("/v1/baselines").json()["items"]] == [True, False]
     assert client.post("/v1/baselines/unpin", json=WHY).json()["number"] == 2
     assert client.post("/v1/baselines/unpin", json=WHY).status_code == 409
 
