@@ -23,7 +23,7 @@ from monitor.api.context import Context, Targets
 from monitor.api.gateway import Gateway
 from monitor.api.limits import BodyLimit
 from monitor.domain.clock import Clock, SystemClock
-from monitor.storage.views.models import Timing
+from monitor.storage.views.models.base import Timing
 from monitor.tasks.baselines import Baselines
 from monitor.tasks.champions import Champions
 from monitor.tasks.jobs import Cancelling

@@ -15,7 +15,9 @@ from monitor.api.gateway import Gateway
 from monitor.domain.clock import Clock
 from monitor.storage.views.calibration import calibration
 from monitor.storage.views.findings import newest_checks
-from monitor.storage.views.models import Calibration, Facts, Overview, Period, Timing, VerdictName
+from monitor.storage.views.models.base import Period, Timing, VerdictName
+from monitor.storage.views.models.findings import Calibration
+from monitor.storage.views.models.overview import Facts, Overview
 from monitor.storage.views.overview import facts
 from monitor.storage.views.reading import reading
 from monitor.storage.views.work import champion

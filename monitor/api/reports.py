@@ -12,7 +12,7 @@ from monitor.api.context import Cursor, Limit, Reading, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES, told
 from monitor.storage.views import reports as views
-from monitor.storage.views.models import Page
+from monitor.storage.views.models.base import Page
 from monitor.storage.views.reports import FILE_NAME, CadenceName, ReportView
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]

@@ -15,7 +15,7 @@ from monitor.api.problems import RESPONSES, told
 from monitor.api.silences import Ending
 from monitor.errors import ActiveJobError, NoChampionError, ServedElsewhereError
 from monitor.storage.views import retraining as views
-from monitor.storage.views.models import Page
+from monitor.storage.views.models.base import Page
 from monitor.storage.views.retraining import ChainView, DecisionView, LabelQueue
 from monitor.tasks.policy import Policy
 

@@ -9,7 +9,7 @@ from monitor.api.context import Cursor, Limit, Reading, Shown
 from monitor.api.examples import example
 from monitor.api.problems import RESPONSES
 from monitor.storage.views import rollouts as views
-from monitor.storage.views.models import Page
+from monitor.storage.views.models.base import Page
 from monitor.storage.views.rollouts import ChampionState, RolloutView
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES, dependencies=READS)

@@ -18,25 +18,13 @@ from monitor.storage.views import promises as promise_views
 from monitor.storage.views import slos as slo_views
 from monitor.storage.views import traffic as traffic_views
 from monitor.storage.views import work as work_views
-from monitor.storage.views.models import (
-    AlertView,
-    BaselineCheck,
-    BaselineView,
-    Calibration,
-    DeadLetters,
-    EventView,
-    FindingDetail,
-    FindingView,
-    JobView,
-    Overview,
-    Page,
-    Promise,
-    Series,
-    Slos,
-    TrafficSeries,
-    VerdictName,
-    WindowView,
-)
+from monitor.storage.views.models.base import Page, VerdictName
+from monitor.storage.views.models.champion import BaselineCheck, BaselineView
+from monitor.storage.views.models.findings import Calibration, FindingDetail, FindingView, Series, WindowView
+from monitor.storage.views.models.objectives import Promise, Slos
+from monitor.storage.views.models.overview import Overview
+from monitor.storage.views.models.traffic import DeadLetters, TrafficSeries
+from monitor.storage.views.models.work import AlertView, EventView, JobView
 from monitor.storage.views.work import AlertState
 from monitor.tasks.baselines import compared
 

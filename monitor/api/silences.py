@@ -15,7 +15,7 @@ from monitor.api.examples import example
 from monitor.api.problems import RESPONSES, told
 from monitor.domain.silence import Kind, Silence
 from monitor.errors import SilenceError
-from monitor.storage.views.models import Page
+from monitor.storage.views.models.base import Page
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]

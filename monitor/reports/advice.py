@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from monitor.reports.material import Material
-from monitor.storage.views.models import AlertView, Read
+from monitor.storage.views.models.base import Read
+from monitor.storage.views.models.work import AlertView
 from monitor.storage.views.period import CheckOver
 from monitor.web import words
 from monitor.web.sentence import BY_LABELS, BY_LABELS_OF_BASELINE, GRADUAL_CHANGE, OPTIONAL

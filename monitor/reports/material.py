@@ -7,17 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from monitor.storage.views.models import (
-    AlertView,
-    Calibration,
-    DeadLetters,
-    EventView,
-    JobView,
-    ModalityNow,
-    Period,
-    Read,
-    Traffic,
-)
+from monitor.storage.views.models.base import Period, Read
+from monitor.storage.views.models.findings import Calibration
+from monitor.storage.views.models.traffic import DeadLetters, ModalityNow, Traffic
+from monitor.storage.views.models.work import AlertView, EventView, JobView
 from monitor.storage.views.period import CheckOver, ObjectiveOver
 from monitor.storage.views.reports import CadenceName
 

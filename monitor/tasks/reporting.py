@@ -16,7 +16,8 @@ from monitor.reports.columns import compare, latency
 from monitor.reports.material import Compared, Material
 from monitor.storage import baselines, summaries
 from monitor.storage.views.calibration import calibration
-from monitor.storage.views.models import Calibration, Period, VerdictName
+from monitor.storage.views.models.base import Period, VerdictName
+from monitor.storage.views.models.findings import Calibration
 from monitor.storage.views.period import CheckOver, champions_over, checks_over, objectives_over
 from monitor.storage.views.reading import reading
 from monitor.storage.views.traffic import counts_by_modality, dead_letters_by_reason, modalities_now, traffic_now

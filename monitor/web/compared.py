@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from monitor.storage.views.models import Champion
+from monitor.storage.views.models.champion import Champion
 from monitor.web.words import clock_time
 
 _ORIGINS = {"checkpoint": "it came with the checkpoint", "file": "made of a labelled file", "period": "made of traffic"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitor.storage.views.models import FindingView
+from monitor.storage.views.models.findings import FindingView
 from monitor.web import words
 
 GAUGE_WIDTH = 600.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monitor.storage.views.models import FindingDetail
+from monitor.storage.views.models.findings import FindingDetail
 from monitor.web import words
 
 MOST = 12

@@ -10,7 +10,9 @@ from typing import Any
 
 from monitor.domain.intervals import wilson
 from monitor.domain.reliability import ReliabilityBin
-from monitor.storage.views.models import FindingDetail, Period, TrafficSeries
+from monitor.storage.views.models.base import Period
+from monitor.storage.views.models.findings import FindingDetail
+from monitor.storage.views.models.traffic import TrafficSeries
 from monitor.storage.views.traffic import PRESENT
 
 SIDE = 300.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from monitor.storage.views.models import AlertView, Facts, FindingView, Sentence
+from monitor.storage.views.models.findings import FindingView
+from monitor.storage.views.models.overview import Facts, Sentence
+from monitor.storage.views.models.work import AlertView
 from monitor.web.words import clock_time, count, detector, listed, modality, share
 
 # The monitor counts as asleep when so many hops have passed since a window that it should have judged.

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from monitor.storage.views.models import AlertView, FindingView, Overview
+from monitor.storage.views.models.findings import FindingView
+from monitor.storage.views.models.overview import Overview
+from monitor.storage.views.models.work import AlertView
 from monitor.storage.views.rollouts import RolloutView
 from monitor.web import words
 from monitor.web.words import Sign

@@ -8,7 +8,9 @@ from typing import Literal
 from sqlalchemy import Connection, select
 
 from migrations.schema.monitoring import alerts, findings, notifications
-from monitor.storage.views.models import AlertView, FindingDetail, Read
+from monitor.storage.views.models.base import Read
+from monitor.storage.views.models.findings import FindingDetail
+from monitor.storage.views.models.work import AlertView
 from monitor.storage.views.work import alert_rows
 
 MAX_NOTICES = 50

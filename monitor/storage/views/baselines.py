@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from monitor.storage import baselines
-from monitor.storage.views.models import BaselineView, Page, Period
+from monitor.storage.views.models.base import Page, Period
+from monitor.storage.views.models.champion import BaselineView
 
 
 def baselines_page(connection: Connection, model: str, *, limit: int, cursor: int | None = None) -> Page[BaselineView]:

@@ -7,7 +7,8 @@ from sqlalchemy import Connection, select
 from migrations.schema.prediction_log import labels, prediction_log, request_ids
 from monitor.domain.intervals import wilson
 from monitor.domain.reliability import calibration_error, reliability_bins
-from monitor.storage.views.models import Calibration, Period, VerdictName
+from monitor.storage.views.models.base import Period, VerdictName
+from monitor.storage.views.models.findings import Calibration
 
 # Labels looked at, the newest received first: enough for bins of 500, and still a few milliseconds of index look-ups.
 MAX_LABELS = 5000

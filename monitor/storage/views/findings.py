@@ -12,16 +12,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from migrations.schema.monitoring import findings
 from monitor.alerts.rules import BURN_RATE
-from monitor.storage.views.models import (
-    FindingDetail,
-    FindingView,
-    Page,
-    Period,
-    Point,
-    Series,
-    VerdictName,
-    WindowView,
-)
+from monitor.storage.views.models.base import Page, Period, VerdictName
+from monitor.storage.views.models.findings import FindingDetail, FindingView, Point, Series, WindowView
 
 MAX_POINTS = 360
 MAX_SERIES = 60

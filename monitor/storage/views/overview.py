@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from monitor.storage.views.findings import last_evaluated, newest_checks
-from monitor.storage.views.models import Facts, Period, Timing
+from monitor.storage.views.models.base import Period, Timing
+from monitor.storage.views.models.overview import Facts
 from monitor.storage.views.traffic import counts_by_modality, last_seen, latency_now, modalities_now, traffic_now
 from monitor.storage.views.work import active_job, champion, open_alerts
 

@@ -15,7 +15,8 @@ from monitor.alerts.rules import BURN_RATE
 from monitor.domain.slo import BUDGET, budget_left
 from monitor.storage import slos
 from monitor.storage.models import PROMOTED, ROLLED_BACK
-from monitor.storage.views.models import EventView, Period, Read, VerdictName
+from monitor.storage.views.models.base import Period, Read, VerdictName
+from monitor.storage.views.models.work import EventView
 
 MOST_CHECKS, MOST_EVENTS = 200, 20
 # Objectives' counts are kept for their budget's time and this much longer.

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import alerts, findings
 from monitor.alerts.rules import ALL, GRADUAL, GRADUAL_PAGE, RULES
-from monitor.storage.views.models import Promise
+from monitor.storage.views.models.objectives import Promise
 
 _GRADUAL = {rule.alertname for rule in RULES if rule.detector in (GRADUAL, GRADUAL_PAGE)}
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import Connection, select
 
 from migrations.schema.reports import report_files, reports
-from monitor.storage.views.models import Page, Period, Read
+from monitor.storage.views.models.base import Page, Period, Read
 
 # What a file of a report may be called, and what it is by the end of its name.
 FILE_NAME = re.compile(r"[a-z0-9_-]{1,60}\.(html|md|json)")

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from migrations.schema.monitoring import retrain_decisions
 from monitor.domain.history import chain
 from monitor.storage import history, label_queue
-from monitor.storage.views.models import Page, Read
+from monitor.storage.views.models.base import Page, Read
 
 
 class Reason(Read):

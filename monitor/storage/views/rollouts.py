@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Select, func, select
 from migrations.schema.monitoring import audit_log
 from migrations.schema.rollouts import rollout_checks, rollout_reports, rollouts
 from monitor.storage import models
-from monitor.storage.views.models import Champion, Page, Read
+from monitor.storage.views.models.base import Page, Read
+from monitor.storage.views.models.champion import Champion
 from monitor.storage.views.work import champion
 
 CHECKS_SHOWN = 20  # of each rollout, the newest

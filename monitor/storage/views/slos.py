@@ -12,7 +12,7 @@ from migrations.schema.monitoring import findings
 from migrations.schema.slos import slo_status
 from monitor.domain import durations
 from monitor.domain.slo import NOW
-from monitor.storage.views.models import Slo, Slos, Trend
+from monitor.storage.views.models.objectives import Slo, Slos, Trend
 
 BEFORE = timedelta(days=1)
 

@@ -13,17 +13,16 @@ from migrations.schema.monitoring import model_versions
 from migrations.schema.prediction_log import dead_letters, prediction_log, request_ids
 from migrations.schema.summaries import summaries
 from monitor.domain.intervals import wilson
-from monitor.storage.views.models import (
+from monitor.storage.views.models.base import Period, VerdictName
+from monitor.storage.views.models.traffic import (
     DeadLetterReason,
     DeadLetters,
     Latency,
     ModalityNow,
-    Period,
     Refused,
     Traffic,
     TrafficPoint,
     TrafficSeries,
-    VerdictName,
 )
 
 FUSED = "fused"

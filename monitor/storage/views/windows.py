@@ -9,7 +9,8 @@ from sqlalchemy import Connection, select
 
 from migrations.schema.monitoring import findings
 from monitor.alerts.rules import BURN_RATE, GRADUAL, GRADUAL_PAGE
-from monitor.storage.views.models import FindingDetail, FindingView, Read
+from monitor.storage.views.models.base import Read
+from monitor.storage.views.models.findings import FindingDetail, FindingView
 
 MAX_CELLS = 600
 # These judge by their own clock: they have no place in a row of one window's checks.

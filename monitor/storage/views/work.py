@@ -19,7 +19,9 @@ from migrations.schema.monitoring import (
     silences,
 )
 from monitor.storage.baselines import in_use
-from monitor.storage.views.models import AlertView, Champion, EventView, JobView, Page, Period
+from monitor.storage.views.models.base import Page, Period
+from monitor.storage.views.models.champion import Champion
+from monitor.storage.views.models.work import AlertView, EventView, JobView
 
 MAX_OPEN = 100
 AlertState = Literal["open", "pending", "firing", "resolved", "any"]

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from monitor.api.context import MAX_MINUTES
 from monitor.storage.views.findings import newest_checks
-from monitor.storage.views.models import FindingDetail
+from monitor.storage.views.models.findings import FindingDetail
 from monitor.storage.views.windows import details_of
 from monitor.storage.views.work import champion
 from monitor.web import moved, plots

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse
 
 from monitor.api.context import MAX_MINUTES, Minutes, Name
 from monitor.storage.views.findings import newest_checks, series
-from monitor.storage.views.models import FindingView, Period, Series
+from monitor.storage.views.models.base import Period
+from monitor.storage.views.models.findings import FindingView, Series
 from monitor.storage.views.overview import CHECK_WINDOWS
 from monitor.storage.views.windows import details_of, recent_windows
 from monitor.storage.views.work import champion

@@ -15,7 +15,7 @@ from monitor import wiring
 from monitor.storage import models
 from monitor.storage.rollouts import Rollout, newest
 from monitor.storage.views import rollouts as views
-from monitor.storage.views.models import Page
+from monitor.storage.views.models.base import Page
 from monitor.tasks.rollouts import Rollouts
 from monitor.telemetry import Metrics
 from tests.support.commands import monitor_says

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from monitor.storage.views.models import Champion, Period
+from monitor.storage.views.models.base import Period
+from monitor.storage.views.models.champion import Champion
 from monitor.web.compared import compared_with
 
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)

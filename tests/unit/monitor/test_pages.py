@@ -9,7 +9,9 @@ import pytest
 
 from monitor.alerts.rules import RULES
 from monitor.detectors.base import catalogue
-from monitor.storage.views.models import FindingDetail, Period, TrafficPoint, TrafficSeries
+from monitor.storage.views.models.base import Period
+from monitor.storage.views.models.findings import FindingDetail
+from monitor.storage.views.models.traffic import TrafficPoint, TrafficSeries
 from monitor.web import explained, methods, moved, plots, words
 from monitor.web.session import inside
 

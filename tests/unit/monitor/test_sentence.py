@@ -7,19 +7,12 @@ from typing import Any
 
 import pytest
 
-from monitor.storage.views.models import (
-    AlertView,
-    Champion,
-    Facts,
-    FindingView,
-    JobView,
-    Latency,
-    ModalityNow,
-    Period,
-    Timing,
-    Traffic,
-    VerdictName,
-)
+from monitor.storage.views.models.base import Period, Timing, VerdictName
+from monitor.storage.views.models.champion import Champion
+from monitor.storage.views.models.findings import FindingView
+from monitor.storage.views.models.overview import Facts
+from monitor.storage.views.models.traffic import Latency, ModalityNow, Traffic
+from monitor.storage.views.models.work import AlertView, JobView
 from monitor.web.sentence import describe
 
 NOW = datetime(2026, 3, 2, 12, 30, 7, tzinfo=UTC)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.storage.views.models import Period, TrafficPoint, TrafficSeries
+from monitor.storage.views.models.base import Period
+from monitor.storage.views.models.traffic import TrafficPoint, TrafficSeries
 from monitor.web import plots, words
 from monitor.web.page import first_range
 
