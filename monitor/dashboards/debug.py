@@ -18,7 +18,9 @@ from monitor.dashboards.panels import Panel, Prom, Sql, at_least, at_most, overr
 from monitor.dashboards.requests import REQUEST, requests
 from monitor.domain.objectives import AGREEMENT, FUSION
 
-LABELS = 2000  # newest ones that the reliability diagram looks at: each is looked up in the log
+# Newest ones of the chosen time that the reliability diagram looks up in the log, whatever version answered: a version
+# without labels must not have all of them looked up.
+LABELS = 2000
 GROUPS = 10
 
 _STATUSES = f"""
@@ -48,8 +50,8 @@ _RELIABILITY = f"""
     SELECT avg(confidence) AS confidence, avg(correct::int)::float8 AS right, avg(confidence) AS ideal,
       count(*) AS answers
     FROM (SELECT confidence::float8 AS confidence, correct, ntile({GROUPS}) OVER (ORDER BY confidence) AS part
-      FROM (SELECT confidence, correct FROM grafana_labelled WHERE $__timeFilter(time) AND {OF_VERSION}
-        ORDER BY time DESC LIMIT {LABELS}) AS newest) AS grouped
+      FROM (SELECT * FROM grafana_labelled WHERE $__timeFilter(time) ORDER BY time DESC LIMIT {LABELS}) AS newest
+      WHERE {OF_VERSION}) AS grouped
     GROUP BY part ORDER BY 1"""
 
 _FINDINGS = f"""
@@ -163,8 +165,9 @@ def _quality() -> tuple[Panel, ...]:
     return (
         trend(
             "Reliability",
-            "Share of right answers by confidence, in ten groups of equal numbers of the newest labelled answers. "
-            "Above the diagonal the model is underconfident, below it overconfident.",
+            "Share of right answers by confidence, in ten groups of equal numbers: of the newest "
+            f"{LABELS:,} labels of the chosen time those of the chosen versions. Above the diagonal the model is "
+            "underconfident, below it overconfident.",
             Sql(_RELIABILITY, "table"),
             "confidence",
             unit="percentunit",

@@ -4,7 +4,8 @@ The log holds seven days: a row of `prediction_log`, `request_ids` and `modality
 partitions; summaries of a minute with bins of 4 kB and totals of the worker's size; 30 days of findings, of 25 checks
 every five minutes, and of objectives' buckets. The server writes it all itself. Each query runs over its dashboard's
 own range and over all seven days, three times; seconds are the first run's, the median's and, for machines that are
-shared, the median of the server's CPU. BENCH_ROWS sets the size.
+shared, the median of the server's CPU. A query that its role's timeout ended says so, and how long it had run.
+BENCH_ROWS sets the size.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from psycopg2.errors import QueryCanceled
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from demo import servers
 from migrations.connect import connect
@@ -115,7 +118,8 @@ def run() -> dict[str, Any]:
             rows = connection.scalar(text("SELECT count(*) FROM prediction_log"))
         found = sorted(_measured(engine), key=lambda each: -each["first"])
         engine.dispose()
-    return {"rows": rows, "seeding_seconds": seeded, "slowest": found[0], "seconds": found}
+    ended = [each for each in found if each["timed_out"]]
+    return {"rows": rows, "seeding_seconds": seeded, "slowest": found[0], "timed_out": len(ended), "seconds": found}
 
 
 def _days() -> Iterator[date]:
@@ -157,12 +161,17 @@ def _measured(engine: Engine) -> Iterator[dict[str, Any]]:
 
 def _timed(engine: Engine, sql: str) -> dict[str, float]:
     seconds, cpu = [], []
-    rows = 0
+    rows = timed_out = 0
     for _ in range(RUNS):
         with engine.connect() as connection:
             server = psutil.Process(connection.scalar(text("SELECT pg_backend_pid()")))
             spent, started = sum(server.cpu_times()[:2]), time.perf_counter()
-            rows = len(read(connection, sql))
+            try:
+                rows = len(read(connection, sql))
+            except OperationalError as error:
+                if not isinstance(error.orig, QueryCanceled):
+                    raise
+                timed_out += 1
             seconds.append(time.perf_counter() - started)
             cpu.append(sum(server.cpu_times()[:2]) - spent)
     middle = statistics.median
@@ -171,4 +180,5 @@ def _timed(engine: Engine, sql: str) -> dict[str, float]:
         "median": round(middle(seconds), 4),
         "cpu": round(middle(cpu), 2),
         "rows": rows,
+        "timed_out": timed_out,
     }

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from demo import servers
@@ -16,6 +16,7 @@ from migrations.connect import connect
 from migrations.schema.monitoring import alerts, audit_log, findings, jobs, model_versions
 from migrations.schema.prediction_log import modality_log, prediction_log
 from migrations.schema.slos import slo_status
+from monitor.dashboards import debug
 from monitor.dashboards.catalogue import SHIPPED, dashboards
 from tests.support import dashboard_oracle as oracle
 from tests.support import seed, seed_dashboards
@@ -208,6 +209,20 @@ def test_the_reliability_diagram_is_that_of_the_status_page(engine: Engine, hour
     assert [count for *_, count in shown] == [count for *_, count in expected]
     assert [each for row in shown for each in row] == pytest.approx([each for row in expected for each in row])
     assert [row["ideal"] for row in rows] == [row["confidence"] for row in rows]
+
+
+def test_the_reliability_diagram_looks_up_so_many_labels_and_no_more(engine: Engine) -> None:
+    """Labels of requests that the log does not know are looked up too, so they count."""
+    sql = expand(named("debug", "Reliability"), *HOUR, interval_seconds=STEP, variables=VALUES)
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO labels (request_id, label, labelled_at, received_at, source)"
+                " SELECT 'unknown-' || n, 'a', :at, :at, 'user' FROM generate_series(1, :n) n"
+            ),
+            {"at": seed.NOW, "n": debug.LABELS - 10},
+        )
+        assert sum(row["answers"] for row in read(connection, sql)) == 10
 
 
 def test_findings_and_jobs_are_listed_newest_first(engine: Engine, hour: Facts) -> None:

@@ -184,10 +184,10 @@ def health(facts: Facts) -> int:
 
 def reliability(facts: Facts) -> list[tuple[float, float, int]]:
     by = {row.request_id: row for row in facts.of(prediction_log)}
-    rows = [row for row in facts.of(labels) if facts.within(row.received_at) and by[row.request_id].quarantine is None]
+    rows = [row for row in facts.of(labels) if facts.within(row.received_at)]
     newest = sorted(rows, key=lambda row: row.received_at, reverse=True)[:2000]
-    answers = [(by[row.request_id].confidence, by[row.request_id].prediction == row.label) for row in newest]
-    answers.sort(key=lambda each: each[0])
+    labelled = [(by[row.request_id], row.label) for row in newest if by[row.request_id].quarantine is None]
+    answers = sorted((row.confidence, row.prediction == label) for row, label in labelled)
     bins = reliability_bins([c for c, _ in answers], [right for _, right in answers])
     return [(each.confidence, each.accuracy, each.count) for each in bins]
 
