@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.api.access import Promoter
 from monitor.api.context import Shown
+from monitor.api.fields import AwareTime, Ending, Owner, Text
 from monitor.api.problems import RESPONSES, told
-from monitor.api.silences import Ending, Owner, Text
 from monitor.domain.window import Window
 from monitor.errors import BaselineError, NoChampionError
 
@@ -24,8 +24,8 @@ class NewBaseline(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    start: AwareDatetime
-    end: AwareDatetime
+    start: AwareTime
+    end: AwareTime
     pin: bool = Field(default=False, description="compare with it from now on")
     force: bool = Field(default=False, description="make it in spite of what speaks against it; audited")
     owner: Owner = None

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from monitor.api.access import Promoter
 from monitor.api.context import Context, Shown
+from monitor.api.fields import STORABLE, Ending
 from monitor.api.problems import RESPONSES, told
-from monitor.api.silences import Ending
 from monitor.errors import NoChampionError, PromotionError
 from monitor.tasks.champions import Moved
 from monitor.tasks.rollouts import Rollouts
@@ -22,7 +22,7 @@ _REFUSED = (PromotionError, NoChampionError)
 class OfVersion(Ending):
     """A registered version of the model, and why."""
 
-    version: Annotated[str, Field(min_length=1, max_length=200)]
+    version: Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
 
 
 class ChampionMoved(BaseModel):

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from monitor.api.access import Retrainer
 from monitor.api.context import Shown
+from monitor.api.fields import Ending
 from monitor.api.problems import RESPONSES, told
-from monitor.api.silences import Ending
 from monitor.errors import JobStateError
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)

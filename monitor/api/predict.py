@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 import multipart
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from monitor.api.access import Labeller, Predictor
 from monitor.api.context import Context, Shown
 from monitor.api.examples import body_example, example
+from monitor.api.fields import STORABLE, AwareTime
 from monitor.api.gateway import Gateway
 from monitor.api.problems import RESPONSES, told
 
@@ -24,7 +25,7 @@ MAX_IMAGE_BYTES = 10_000_000
 MAX_BODY_BYTES = 15_000_000
 _BASE64_CHARACTERS = MAX_IMAGE_BYTES * 4 // 3 + 4
 RequestId = Annotated[str, Field(pattern=r"^[!-~]{1,128}$", description="1 to 128 printable characters, no spaces")]
-Short = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
+Short = Annotated[str, Field(min_length=1, max_length=256, pattern=STORABLE)]
 
 router = APIRouter(prefix="/v1", tags=["v1"], responses={**RESPONSES, **told(409, 413, 502)})
 
@@ -95,7 +96,7 @@ class NewLabel(BaseModel):
 
     request_id: RequestId
     label: Short
-    labelled_at: AwareDatetime | None = Field(default=None, description="now where it is not given")
+    labelled_at: AwareTime | None = Field(default=None, description="now where it is not given")
     source: Literal["human_review", "ground_truth", "user"] = "human_review"
     verdict: Short | None = Field(default=None, description="may say false_positive")
     annotator: Short | None = Field(default=None, description="kept as a digest alone")

@@ -68,8 +68,14 @@ RESPONSES = told(401, 403, 422, 429, 503)
 
 def problem(status: int, detail: str, errors: list[str] | None = None) -> JSONResponse:
     """A problem as a response."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    said = None if errors is None else [_sendable(each) for each in errors]
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=_sendable(detail), errors=said)
     return JSONResponse(body.model_dump(exclude_none=True), status, media_type=MEDIA_TYPE)
+
+
+def _sendable(text: str) -> str:
+    """The text where what was given, a lone surrogate in JSON for one, is no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def install(app: FastAPI) -> None:

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from monitor.api.access import READS, Retrainer
 from monitor.api.context import Context, Cursor, Limit, Reading, Shown
 from monitor.api.examples import example
+from monitor.api.fields import Ending
 from monitor.api.problems import RESPONSES, told
-from monitor.api.silences import Ending
 from monitor.errors import ActiveJobError, NoChampionError, ServedElsewhereError
 from monitor.storage.views import retraining as views
 from monitor.storage.views.models.base import Page

@@ -39,7 +39,7 @@ def session_of(request: Request) -> Session | None:
         token, person = json.loads(base64.urlsafe_b64decode(request.cookies.get(COOKIE, "")))
     except (binascii.Error, ValueError, TypeError):
         return None
-    known = isinstance(token, str) and (person is None or isinstance(person, str))
+    known = isinstance(token, str) and (person is None or (isinstance(person, str) and person.isprintable()))
     return Session(token, person) if known else None
 
 

@@ -12,14 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitor.api.access import READS, Silencer
 from monitor.api.context import Cursor, Limit, Shown
 from monitor.api.examples import example
+from monitor.api.fields import Ending, Owner, Plain, Text, Time
 from monitor.api.problems import RESPONSES, told
 from monitor.domain.silence import Kind, Silence
 from monitor.errors import SilenceError
 from monitor.storage.views.models.base import Page
 
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
-Text = Annotated[str, Field(min_length=1, max_length=500)]
-Owner = Annotated[Text | None, Field(description="who asks, where several share a token; by default the token's name")]
 router = APIRouter(prefix="/v1", tags=["v1"], responses=RESPONSES)
 
 
@@ -40,22 +39,13 @@ class NewSilence(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    matchers: dict[str, str] = Field(
+    matchers: dict[Plain, Plain] = Field(
         default_factory=dict,
         description="label to value, all must be equal: alertname, modality, model_version, severity",
     )
     kind: Kind = Field(default=Kind.SILENCE, description="a maintenance window may do without matchers")
-    start: datetime | None = None
-    end: datetime
-    owner: Owner = None
-    reason: Text
-
-
-class Ending(BaseModel):
-    """Why something is asked for; kept in the audit log."""
-
-    model_config = ConfigDict(extra="forbid")
-
+    start: Time | None = None
+    end: Time
     owner: Owner = None
     reason: Text
 

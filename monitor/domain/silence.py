@@ -71,5 +71,5 @@ class Draft:
         if self.end - self.start > LONGEST:
             raise SilenceError(f"end: a silence lasts {LONGEST.days} days at most")
         for name, text in (("owner", self.owner), ("reason", self.reason)):
-            if not text.strip() or len(text) > LONGEST_TEXT:
-                raise SilenceError(f"{name}: it needs 1 to {LONGEST_TEXT} characters")
+            if not text.strip() or len(text) > LONGEST_TEXT or "\0" in text:
+                raise SilenceError(f"{name}: it needs 1 to {LONGEST_TEXT} characters, none of them NUL")

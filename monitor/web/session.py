@@ -94,6 +94,8 @@ def signed_in(shown: Context, request: Request, form: dict[str, str]) -> Respons
     name, token = form.get("name", "").strip(), form.get("token", "").strip()
     if len(name) > LONGEST_NAME:
         return f"A name has {LONGEST_NAME} characters at most."
+    if not name.isprintable():
+        return "A name has no control characters."
     if shown.access.keyring.find(token) is None:
         return "This token is not known."
     back = RedirectResponse(inside(form.get("next", "/")), 303)

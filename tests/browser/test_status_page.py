@@ -144,6 +144,8 @@ PAGES = (
     "/rollouts",
     "/findings/1174",
     "/refused",
+    "/reports",
+    "/reports/2/summary.html",
     "/history",
     "/sign-in",
 )

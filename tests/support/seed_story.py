@@ -1,4 +1,4 @@
-"""What else people look at in the seeded hour: what moved, a chain from finding to canary, a silence."""
+"""What else people look at in the seeded hour: what moved, a chain from finding to canary, a silence, reports."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ from migrations.schema.monitoring import (
     silences,
 )
 from migrations.schema.rollouts import rollout_checks, rollout_reports, rollouts
+from monitor.domain.cadence import Cadence
+from monitor.domain.window import Window
+from monitor.reports import summary
+from monitor.reports.advice import headline
+from monitor.storage import reports
+from tests.support import report_material
 from tests.support.seed_scene import CLASSES, MODEL, OLD_VERSION, VERSION, at
 
 CHALLENGER = "fusion-2026.03.02-b210"
@@ -44,6 +50,7 @@ def tell(engine: Engine) -> None:
         _chain(connection)
         _canary(connection)
         _told(connection)
+        _reports(connection)
 
 
 def _details(connection: Connection) -> None:
@@ -226,3 +233,20 @@ def _told(connection: Connection) -> None:
             at=at("12:20"),
         )
     )
+
+
+def _reports(connection: Connection) -> None:
+    """A week whose report could not be made, and after it a day's, number 2, with its summary."""
+    day = report_material.DAY - timedelta(days=1)
+    for cadence, days in ((Cadence.WEEKLY, 7), (Cadence.DAILY, 1)):
+        period = Window(day - timedelta(days=days - 1), day + timedelta(days=1))
+        mine = reports.claim(connection, MODEL, cadence, period, now=at("01:00"))
+        assert mine is not None
+        if cadence is Cadence.WEEKLY:
+            reports.fail(connection, mine, error="it took longer than 300 s", now=at("01:05"))
+            continue
+        material = report_material.material(period={"start": period.start, "end": period.end})
+        files = {name: body.encode() for name, body in summary.render(material).items()}
+        reports.keep(
+            connection, mine, files, headline=headline(material), error="evidently: MemoryError", now=at("01:02")
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse
 
 from monitor.api.context import MAX_MINUTES, Minutes, Name
+from monitor.api.fields import AwareTime
 from monitor.storage.views.findings import newest_checks, series
 from monitor.storage.views.models.base import Period
 from monitor.storage.views.models.findings import FindingView, Series
@@ -27,10 +28,10 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/series")
 def points(
-    desk: At, minutes: Minutes = 60, until: datetime | None = None, detector: Name = None, modality: Name = None
+    desk: At, minutes: Minutes = 60, until: AwareTime | None = None, detector: Name = None, modality: Name = None
 ) -> list[Series]:
     """What the plots of a page are drawn from: the minutes that end at `until`, by default now."""
-    end = desk.shown.clock.now() if until is None else until.astimezone(UTC)
+    end = desk.shown.clock.now() if until is None else until
     period = Period(start=end - timedelta(minutes=minutes), end=end)
     return series(desk.connection, desk.shown.model, period, detector=detector, modality=modality)
 

@@ -38,6 +38,7 @@ def test_what_is_allowed(fit: dict[str, Any]) -> None:
         ({"end": T0 + LONGEST + timedelta(seconds=1)}, "30 days at most"),
         ({"owner": " "}, "owner: it needs 1 to 500 characters"),
         ({"reason": "x" * 501}, "reason: it needs 1 to 500 characters"),
+        ({"reason": "a\0b"}, "reason: it needs 1 to 500 characters, none of them NUL"),
     ],
 )
 def test_what_is_refused_and_why(wrong: dict[str, Any], said: str) -> None:
