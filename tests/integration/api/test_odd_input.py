@@ -29,7 +29,9 @@ def refused(engine: Engine, asked: list[tuple[str, str, Any]]) -> None:
     client = client_of(engine, access)
     client.headers.update(tokens.bearer(TOKEN))
     for method, path, body in asked:
-        given = {"content": json.dumps(body), "headers": {"content-type": "application/json"}} if body else {}
+        given: dict[str, Any] = (
+            {"content": json.dumps(body), "headers": {"content-type": "application/json"}} if body else {}
+        )
         answer = client.request(method, path, **given)
         assert answer.status_code == 422, (method, path, body, answer.text)
         assert answer.headers["content-type"] == "application/problem+json"
