@@ -30,8 +30,9 @@ READY_SECONDS = 120.0
 class Fault:
     """What happens, how long it may last in seconds, and what must come of it.
 
-    `alert` is what the on-call person must be told, with its modality where one is meant; without one, nobody may be.
-    `true_as_well` are alerts that are true of it and need not come. `inject` yields the sign that it was noticed.
+    `alerts` are those of which the on-call person must be told one, with its modality where one is meant; without any,
+    nobody may be. `true_as_well` are alerts that are true of it and need not come. `inject` yields the sign that it was
+    noticed.
     """
 
     kind: str
@@ -39,7 +40,7 @@ class Fault:
     inject: Injection
     lasts: tuple[float, float]
     noticed_by: str
-    alert: str | None = None
+    alerts: frozenset[str] = frozenset()
     modality: str | None = None
     true_as_well: frozenset[str] = frozenset()
 
@@ -198,20 +199,21 @@ def _traffic(ground: Ground, scenario: Scenario) -> Iterator[Sign]:
 
 SILENT, UNWRITABLE = "StreamSilent", "DatabaseWritesFail"
 OUTAGE = frozenset({SILENT, UNWRITABLE})
+NO_IMAGES, MISPAIRED = frozenset({"ModalityUnavailable"}), frozenset({"PairingDrift"})
 FAULTS: tuple[Fault, ...] = (
     Fault("worker", "killed", worker_killed, (2, 6), "probe", true_as_well=OUTAGE),
     Fault("worker", "hangs", worker_hangs, (12, 18), "probe", true_as_well=OUTAGE),
     Fault("model", "its process is killed", model_killed, (2, 6), "metric", true_as_well=OUTAGE),
     Fault("database", "crashes", database_crashes, (4, 8), "probe", true_as_well=OUTAGE),
-    Fault("disk", "of the database is full", disk_full, (45, 60), UNWRITABLE, UNWRITABLE, true_as_well=OUTAGE),
-    Fault("broker", "answers nobody", broker_silent, (45, 55), SILENT, SILENT, true_as_well=OUTAGE),
+    # what the monitor writes may still fit in pages that are there: then the silence of the worker's log is told
+    Fault("disk", "of the database is full", disk_full, (45, 60), "page", OUTAGE),
+    Fault("broker", "answers nobody", broker_silent, (45, 55), "page", OUTAGE),
     Fault("monitor", "the leader is killed", leader_killed, (2, 40), "epoch"),
     Fault("monitor", "the leader hangs", leader_hangs, (35, 45), "epoch"),
     Fault("trainer", "killed in the middle of a job", trainer_killed, (65, 70), "attempt"),
-    Fault("receiver", "refuses while images are gone", receiver_refuses, (20, 30), "ModalityUnavailable",
-          "ModalityUnavailable", "image"),
-    Fault("data", "no images come", image_feed_dies, (25, 40), "ModalityUnavailable", "ModalityUnavailable", "image"),
-    Fault("data", "captions of other pictures", captions_mixed_up, (60, 90), "PairingDrift", "PairingDrift"),
+    Fault("receiver", "refuses while images are gone", receiver_refuses, (20, 30), "page", NO_IMAGES, "image"),
+    Fault("data", "no images come", image_feed_dies, (25, 40), "page", NO_IMAGES, "image"),
+    Fault("data", "captions of other pictures", captions_mixed_up, (60, 90), "page", MISPAIRED),
     Fault("data", "messages that cannot be used", bad_messages_come, (2, 6), "metric"),
     Fault("clock", "some producers a day ahead", clocks_wrong, (10, 20), "metric"),
-)  # fmt: skip
+)

@@ -86,8 +86,10 @@ def _play(ground: Ground, fault: Fault, seconds: float) -> Played:
     with fault.inject(ground) as sign:
 
         def look() -> None:
-            if found.noticed_after is None and (sign(ground) or _told(ground, fault, "firing", found.began)):
+            told = _told(ground, fault, "firing", found.began)
+            if found.noticed_after is None and (sign(ground) or told):
                 found.noticed_after = time.monotonic() - began
+                found.noticed_by = ", ".join(sorted(told)) or fault.noticed_by
 
         ground.hold(seconds, fault.title, look)
 
@@ -104,21 +106,22 @@ def _play(ground: Ground, fault: Fault, seconds: float) -> Played:
 
 
 def _recovered(ground: Ground, fault: Fault, found: Played, sent: int) -> bool:
-    over = fault.alert is None or _told(ground, fault, "resolved", found.began) is not None
+    """Whether all that was told of it is over, and whatever was sent meanwhile is logged."""
+    fired, resolved = (_told(ground, fault, state, found.began) for state in ("firing", "resolved"))
+    over = fired == resolved and bool(fired or not fault.alerts)
     return over and ground.caught_up(sent)
 
 
-def _told(ground: Ground, fault: Fault, state: str, since: datetime) -> Notification | None:
-    """The first message of the fault's alert in that state since then."""
-    for told in list(ground.deployment.receiver.notifications):
-        body = told.body
-        if (
-            (body["alertname"], body["state"]) == (fault.alert, state)
-            and fault.modality in (None, body["modality"])
-            and told.received_at >= since
-        ):
-            return told
-    return None
+def _told(ground: Ground, fault: Fault, state: str, since: datetime) -> set[str]:
+    """The fault's alerts of which messages of that state have come since then."""
+    return {
+        told.body["alertname"]
+        for told in list(ground.deployment.receiver.notifications)
+        if told.body["alertname"] in fault.alerts
+        and told.body["state"] == state
+        and fault.modality in (None, told.body["modality"])
+        and told.received_at >= since
+    }
 
 
 def false_pages(
@@ -129,7 +132,7 @@ def false_pages(
     for told in notifications:
         name, modality = told.body["alertname"], told.body["modality"]
         explained = any(
-            (name == fault.alert and fault.modality in (None, modality)) or name in fault.true_as_well
+            (name in fault.alerts and fault.modality in (None, modality)) or name in fault.true_as_well
             for (fault, _, _), found in zip(plan, played, strict=True)
             if found.began <= told.received_at <= (found.ended or told.received_at) + AFTERWARDS
         )
