@@ -13,8 +13,10 @@ from demo.faults import FAULTS, Fault
 from demo.ground import Ground
 from demo.ledger import Totals
 from demo.receiver import Notification
+from monitor.tasks.leader import LONGEST_PAUSE
 
-NOTICE_SECONDS = 60.0
+# A monitor that is stopped in the middle of a transaction holds up its successor until the server ends that.
+NOTICE_SECONDS = LONGEST_PAUSE.total_seconds() + 30
 RECOVER_SECONDS = 180.0
 AFTERWARDS = timedelta(seconds=60)
 """Messages about a fault may follow its end by so long: until a window without it has passed."""

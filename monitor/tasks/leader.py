@@ -48,6 +48,7 @@ class Leadership:
         self._longest_pause = longest_pause
         self._connection: Connection | None = None
         self._epoch: int | None = None
+        self._trouble: str | None = None
         self._told = threading.local()  # the epoch in which a thread was last told that it leads
         self._mutex = threading.Lock()
 
@@ -84,11 +85,16 @@ class Leadership:
 
     def _attempt(self, *, take: bool) -> bool:
         try:
-            return self._still_held() or (take and self._try_take())
+            leads = self._still_held() or (take and self._try_take())
         except SQLAlchemyError as error:
-            _log.warning("leadership is not held: %s", type(error).__name__)
+            # every task asks before it runs: what goes on is told once
+            if (trouble := type(error).__name__) != self._trouble:
+                _log.warning("leadership is not held: %s", trouble)
+            self._trouble = trouble
             self._drop()
             return False
+        self._trouble = None
+        return leads
 
     def _still_held(self) -> bool:
         if self._connection is None:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, create_engine, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from migrations.connect import connect
@@ -230,3 +230,21 @@ def test_a_leader_that_is_stopped_and_resumed_cannot_write(stage: Stage, databas
         assert epoch(stage) == 2
         successor.release()
         engine.dispose()
+
+
+def test_lost_leadership_is_told_once_however_often_tasks_ask(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    def warnings() -> list[str]:
+        return [
+            each.getMessage() for each in caplog.records if each.name == "monitor.tasks.leader" and each.levelno > 20
+        ]
+
+    away = Leadership(create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none"), "fusion")
+    assert not any(away.hold() for _ in range(3))
+    assert warnings() == ["leadership is not held: OperationalError"]
+    again = Leadership(stage.engine, "fusion")
+    assert again.hold()
+    for _ in range(2):
+        kill_leader(stage)
+        until(again.hold)
+    assert len(warnings()) == 3
+    again.release()
