@@ -85,7 +85,10 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "offset_gaps": (READ, "UPDATE (seen_at)"),
         "consumer_offsets": (READ,),
         "dead_letters": (READ,),
-        "labels": ("SELECT (request_id, label, labelled_at, received_at, source, verdict, sampling_probability)",),
+        "labels": (
+            "SELECT (request_id, label, labelled_at, received_at, source, verdict, sampling_probability, logged_at)",
+        ),
+        "label_slots": (READ,),
         "request_ids": (READ,),
         "prediction_log": (READ,),
         "modality_log": ("SELECT (request_id, modality, logged_at, status, reason, captured_at, quality)",),
@@ -95,6 +98,7 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     RETENTION: {
         "request_ids": (READ, "DELETE"),
         "dead_letters": (READ, "DELETE"),
+        "label_slots": (READ, "DELETE"),
         "summaries": (READ, "DELETE"),
         "audit_log": _APPEND,
     },
@@ -121,6 +125,10 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "audit_digest": (),
     "audit_link": (),
     "audit_kept": (),
+    "label_turn": (),
+    "label_placed": (),
+    "label_added": (),
+    "label_corrected": (),
 }
 _LOGS = frozenset(table.name for table in PARTITIONED)
 _VERSION = "alembic_version"

@@ -54,7 +54,7 @@ class MonitorSettings(DatabaseSettings):
     )
     reference_windows: int = Field(default=720, ge=100, le=10_000, description="windows in control that are remembered")
     late_windows: int = Field(
-        default=24, ge=0, le=1000, description="windows that are judged again when their data came late"
+        default=24, ge=0, le=1000, description="windows that are judged again when their data or labels came late"
     )
 
     detectors: tuple[str, ...] | None = Field(default=None, description="detectors switched on; all by default")

@@ -138,6 +138,21 @@ labels = Table(
     Column("annotator_digest", LargeBinary),
     Column("key_id", Text),
     Column("sampling_probability", REAL, comment="with which the request was chosen to be labelled; null: not known"),
+    Column("logged_at", TIMESTAMP, comment="of the request, by a trigger; null: it was not logged when the label came"),
     one_of("source", "human_review", "ground_truth", "user"),
     CheckConstraint("sampling_probability > 0 AND sampling_probability <= 1", name="sampling_probability"),
+    Index("ix_labels_logged_at", "logged_at", postgresql_where=text("logged_at IS NOT NULL")),
+    Index("ix_labels_early", "received_at", postgresql_where=text("logged_at IS NULL")),
+)
+
+LABEL_SLOT_SECONDS = 5
+
+# How often labels of the answers that a version gave in a slot were new or said something new; triggers of `labels`
+# count. Labels that came before their answers are not counted: no window was judged without them. Pruned with the log.
+label_slots = Table(
+    "label_slots",
+    metadata,
+    Column("slot_start", TIMESTAMP, primary_key=True),
+    Column("model_version", Text, primary_key=True),
+    Column("changes", BigInteger, nullable=False),
 )

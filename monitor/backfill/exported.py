@@ -67,6 +67,10 @@ class Exported:
             written[slot.start] = rows + 1, total + _milliseconds(slot.written)
         return late.total(written, window)
 
+    def label_changes(self, _window: Window, _version: str, /) -> int:
+        """0: corrections leave no trace in an archive."""
+        return 0
+
     def reference(self, version: str, hour: int) -> Reference | None:
         """See Place."""
         return self._references[version, hour]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -104,13 +104,10 @@ def latest(connection: Connection, model: str, version: str, until: datetime) ->
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What was kept of one window's judgement."""
+    """A finding with its revision."""
 
-    window: Window
+    finding: Finding
     revision: int
-    model_version: str
-    baseline_id: int | None
-    details: Mapping[str, Any]
 
 
 def about(connection: Connection, model: str, detector: str, since: datetime) -> list[About]:
@@ -121,10 +118,7 @@ def about(connection: Connection, model: str, detector: str, since: datetime) ->
         .where(findings.c.model == model, findings.c.detector == detector, findings.c.window_end > since)
         .order_by(findings.c.window_end, findings.c.revision.desc(), findings.c.finding_id.desc())
     )
-    return [
-        About(Window(row.window_start, row.window_end), row.revision, row.model_version, row.baseline_id, row.details)
-        for row in rows
-    ]
+    return [About(_finding(row), row.revision) for row in rows]
 
 
 def judged(

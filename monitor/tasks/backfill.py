@@ -7,7 +7,7 @@ time. What the sequential monitor and the watches of the stream say is theirs: i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -28,7 +28,8 @@ from monitor.domain.window import Window
 from monitor.errors import BackfillError
 from monitor.storage import baselines, findings, models
 from monitor.tasks.attribute import Observed
-from monitor.tasks.judgement import Judgement
+from monitor.tasks.judgement import BY_ANSWERS, Judgement
+from monitor.tasks.late import LABELS
 from monitor.tasks.windows import Windows
 
 
@@ -124,9 +125,10 @@ class Backfill:
             findings.lock(connection, self._model)
             ends = [found[-1].window.end for found in windows]
             known = findings.judged(connection, self._model, version, ends)
-            for end, found in zip(ends, windows, strict=True):
+            for end, judged_now in zip(ends, windows, strict=True):
                 revision, stored = known.get(end, (-1, []))
                 judged = {(each.detector, each.modality): each for each in stored}
+                found = _but_late_labels(judged_now, judged)
                 if all(_same(each, judged.get((each.detector, each.modality))) for each in found):
                     done = _added(done, Done(same=1, findings=len(found)))
                     continue
@@ -154,6 +156,19 @@ def _before(finding: Finding) -> Before:
 def _stored(finding: Finding) -> Finding:
     """The finding as it comes back from the database."""
     return replace(finding, verdict=Verdict(finding.verdict), details=json.loads(json.dumps(dict(finding.details))))
+
+
+def _but_late_labels(found: Sequence[Finding], judged: Mapping[Key, Finding]) -> list[Finding]:
+    """Without what is known by labels that came late, which an archive cannot tell: it stays as it is."""
+    kept = []
+    for each in found:
+        stored = judged.get((each.detector, each.modality))
+        if stored is not None and BY_ANSWERS in stored.details:
+            continue
+        if stored is not None and LABELS in stored.details:
+            each = replace(each, details={**each.details, LABELS: stored.details[LABELS]})
+        kept.append(each)
+    return kept
 
 
 def _same(finding: Finding, stored: Finding | None) -> bool:

@@ -97,11 +97,11 @@ class Detect:
         count_decisions(self._metrics, decided)
 
     def _judge_late(self, now: datetime) -> None:
-        """Judge windows again whose data came late. Alerts go by the newest window and do not move by these."""
+        """Judge windows again of which more is known now. Alerts go by the newest window and do not move by these."""
         with self._engine.connect() as connection:
             champion = models.champion(connection, self._model)
             behind = self._behind(connection, champion, now)
-            again = [(one, self._judgement.findings(connection, champion, one.end, again=True)) for one in behind]
+            again = [(one, self._judgement.again(connection, champion, one)) for one in behind]
         if not again:
             return
         with self._engine.begin() as connection:
@@ -118,6 +118,7 @@ class Detect:
             baseline_id=baselines.chosen(connection, champion.version),
             now=now,
             look_back=self._windows.late,
+            labels=self._windows.labels,
         )
 
     def _store(self, connection: Connection, found: Sequence[Finding], at: datetime) -> list[Entry]:

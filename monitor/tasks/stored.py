@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from monitor.domain.window import Labelled, Reference, Summary, Window
 from monitor.storage import baselines, labels, summaries
-from monitor.tasks.late import inputs
+from monitor.tasks.late import inputs, label_changes
 
 
 class Place(Protocol):
@@ -17,6 +17,10 @@ class Place(Protocol):
 
     def inputs(self, window: Window) -> list[int]:
         """What is written of the window's slots, in numbers that any later write changes."""
+        ...
+
+    def label_changes(self, window: Window, version: str, /) -> int:
+        """How often labels of a version's answers in the window changed; 0 where the place does not know."""
         ...
 
     def reference(self, version: str, hour: int) -> Reference | None:
@@ -45,6 +49,10 @@ class Stored:
     def inputs(self, window: Window) -> list[int]:
         """See Place."""
         return inputs(self._connection, window)
+
+    def label_changes(self, window: Window, version: str, /) -> int:
+        """See Place."""
+        return label_changes(self._connection, version, window)
 
     def reference(self, version: str, hour: int) -> Reference | None:
         """See Place."""

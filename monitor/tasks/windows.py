@@ -12,8 +12,8 @@ class Windows:
 
     A window of length `window` ends at every multiple of `hop` and is judged `grace` after its end; availability looks
     back over `availability`, labels over the newest `label_limit` of those received within `labels`. After an absence
-    at most the newest `catch_up` windows are judged. Windows whose data came late are judged again within `late`. A
-    stream without rows for `silence` is silent. An alert of an offset gap stays for `window`.
+    at most the newest `catch_up` windows are judged. Windows whose data or labels came late are judged again within
+    `late`. A stream without rows for `silence` is silent. An alert of an offset gap stays for `window`.
     """
 
     hop: timedelta
