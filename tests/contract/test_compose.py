@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from sqlalchemy import make_url
 
 from inference.gateway_settings import GatewaySettings
 from inference.gpu import GpuCollector
@@ -30,6 +31,7 @@ SETTINGS: dict[str, type[EnvironmentSettings]] = {
     "gateway": GatewaySettings,
     "api": MonitorSettings,
 }
+PROGRAMS = ("worker", "trainer", "monitor", "api")  # those with a database
 ONE_SHOT = {"migrate", "roles"}
 INTERPOLATED = re.compile(r"(?<!\$)\$\{(\w+)(:[?-])?([^}]*)\}")
 OPTIONAL = {
@@ -173,6 +175,26 @@ def test_the_worker_can_be_pointed_at_a_secured_kafka(tmp_path: Path) -> None:
         "sasl_plain_username": "ann",
         "sasl_plain_password": "a-password",
     }
+
+
+def test_each_program_has_a_login_of_its_own_that_is_made_before_it_starts() -> None:
+    made = (ROOT / "migrations/logins.sql").read_text()
+    passwords = dict(re.findall(r"ALTER ROLE (\w+) LOGIN PASSWORD :'(\w+)'", made))
+    given = dict(re.findall(r"\\getenv (\w+) (\w+)", made))
+    roles = SERVICES["roles"]
+    named = {name: SERVICES[name]["environment"]["FUSIONWATCH_DATABASE_URL"] for name in (*PROGRAMS, "migrate")}
+    urls = {name: make_url(url) for name, url in named.items()}
+    assert {name: url.username for name, url in urls.items()} == {name: f"fusion_{name}" for name in PROGRAMS} | {
+        "migrate": SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    }
+    assert len({url.password for url in urls.values()}) == len(urls)
+    for name in PROGRAMS:
+        password = roles["environment"][given[passwords[f"fusion_{name}"]]]
+        assert f":{password}@" in named[name]
+        assert "roles" in SERVICES[name]["depends_on"]
+    files = dict(volume.split(":")[:2] for volume in roles["volumes"])
+    scripts = ("./migrations/logins.sql", "./dashboards/postgres/grafana_ro.sql")
+    assert [files[name] for name in scripts] == re.findall(r"--file=(\S+)", roles["command"][-1])
 
 
 def test_programs_run_without_privileges_on_a_read_only_disk() -> None:

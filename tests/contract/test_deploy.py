@@ -157,6 +157,18 @@ def _certificate() -> bytes:
     return trustme.CA().cert_pem.bytes()
 
 
+def test_each_program_reaches_the_database_by_a_secret_of_its_own() -> None:
+    secrets: dict[str, str] = {}
+    for folder in FOLDERS:
+        for name, pod in pods(rendered(DEPLOY / folder)):
+            for each in pod["containers"][0].get("env", ()):
+                if each["name"] == f"{PREFIX}DATABASE_URL":
+                    secrets[name] = each["valueFrom"]["secretKeyRef"]["name"]
+    assert secrets == {name: f"fusionwatch-{name}" for name in SETTINGS if name not in ("gateway", "contract")} | {
+        "contract": "fusionwatch-migrate"
+    }
+
+
 def test_programs_know_their_commands(found: Rendered) -> None:
     for _, pod in (*pods(found), ("trainer", launched()["spec"]["template"]["spec"])):
         command = tuple(pod["containers"][0]["command"])

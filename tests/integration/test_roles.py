@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from demo import servers
 from migrations import grants
 from migrations.schema import metadata
 from migrations.schema.partitions import ensure_partitions, partition_name
+from tests.support.grafana import psql
 
 OWNER, RETENTION = grants.OWNER, grants.RETENTION
 WRITER, TRAINER, MONITOR = grants.WRITER, grants.TRAINER, grants.MONITOR
@@ -32,6 +34,8 @@ REFUSED = [
     (WRITER, "INSERT INTO findings DEFAULT VALUES"),
     (WRITER, "UPDATE jobs SET state = 'queued'"),
     (WRITER, "UPDATE rollouts SET percent = 100"),
+    (WRITER, "SELECT * FROM label_slots"),
+    (WRITER, "INSERT INTO label_slots VALUES (now(), 'v', 1)"),
     (WRITER, "SELECT announce_read('w', 'r', 'v', 'm', now(), now())"),
     (TRAINER, "SELECT bins FROM summaries"),
     (TRAINER, "SELECT annotator_digest FROM labels"),
@@ -43,6 +47,7 @@ REFUSED = [
     (MONITOR, "SELECT annotator_digest FROM labels"),
     (MONITOR, "INSERT INTO prediction_log DEFAULT VALUES"),
     (MONITOR, "INSERT INTO labels DEFAULT VALUES"),
+    (MONITOR, "UPDATE label_slots SET changes = 0"),
     (MONITOR, "UPDATE summaries SET bins = ''"),
     (MONITOR, "UPDATE findings SET verdict = 'ok'"),
     (MONITOR, "DELETE FROM alerts"),
@@ -65,6 +70,12 @@ REFUSED = [
     (GRAFANA, "INSERT INTO audit_log (actor, action, subject, details) VALUES ('a', 'b', 'c', '{}')"),
     (GRAFANA, "SELECT * FROM read_embeddings(1)"),
 ]
+LOGINS = Path("migrations/logins.sql").resolve()
+MEMBERS = (
+    "SELECT l.rolname AS login, l.rolcanlogin AS may_log_in, l.rolpassword IS NOT NULL AS has_password, array_agg("
+    "r.rolname::text ORDER BY r.rolname) AS roles FROM pg_authid l JOIN pg_auth_members m ON m.member = l.oid "
+    "JOIN pg_roles r ON r.oid = m.roleid WHERE starts_with(l.rolname, 'fusion_') GROUP BY 1, 2, 3"
+)
 NOBODY_CHANGES = [
     (role, f"{change} audit_log{rest}")
     for role in (WRITER, TRAINER, MONITOR, RETENTION, EMBEDDINGS, GRAFANA)
@@ -131,6 +142,26 @@ def test_a_privilege_that_someone_added_is_gone_after_the_next_migration(engine:
         connection.execute(text("SELECT counts FROM summaries"))
         with pytest.raises(ProgrammingError, match="permission denied"):
             connection.execute(text("SELECT bins FROM summaries"))
+
+
+def test_each_program_gets_a_login_that_is_a_member_of_its_roles(engine: Engine) -> None:
+    url = engine.url.render_as_string(hide_password=False)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        psql(url, LOGINS, environment={"WORKER_PASSWORD": "w"})
+    assert b":'trainer'" in refused.value.stderr, "a password is missing"
+    passwords = {f"{name}_PASSWORD": f"the {name}'s" for name in ("WORKER", "TRAINER", "MONITOR", "API")}
+    for _ in range(2):
+        psql(url, LOGINS, environment=passwords)
+    with engine.begin() as connection:
+        members = connection.execute(text(MEMBERS)).all()
+        connection.execute(text(f"DROP ROLE {', '.join(row.login for row in members)}"))
+    assert {row.login: row.roles for row in members} == {
+        "fusion_worker": [WRITER],
+        "fusion_trainer": [TRAINER],
+        "fusion_monitor": [MONITOR, RETENTION],
+        "fusion_api": [MONITOR],
+    }
+    assert all(row.may_log_in and row.has_password for row in members)
 
 
 @pytest.fixture

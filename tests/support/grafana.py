@@ -22,15 +22,19 @@ Values = Mapping[str, str | Sequence[str]]
 
 def grant(url: str) -> None:
     """Apply the role's file as a deployment does; twice, since it runs after every migration."""
-    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    role = ROOT / "dashboards/postgres/grafana_ro.sql"
     for _ in range(2):
-        subprocess.run(
-            [PSQL, "--quiet", "--set=password=a 'quoted' one", f"--file={role}", address],
-            check=True,
-            capture_output=True,
-            env={"LD_LIBRARY_PATH": str(PSQL.parents[1] / "lib")},
-        )
+        psql(url, ROOT / "dashboards/postgres/grafana_ro.sql", "--set=password=a 'quoted' one")
+
+
+def psql(url: str, file: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+    """Run a file as an administrator does. Raises CalledProcessError where psql gives up."""
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    subprocess.run(
+        [PSQL, "--quiet", *options, f"--file={file}", address],
+        check=True,
+        capture_output=True,
+        env={"LD_LIBRARY_PATH": str(PSQL.parents[1] / "lib"), **(environment or {})},
+    )
 
 
 @dataclass(frozen=True, slots=True)
