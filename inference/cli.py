@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inference import log
 from inference.broker_check import BrokerError, require_broker
-from migrations.connect import SchemaTooOldError
+from migrations.connect import SchemaTooOldError, unusable
 from migrations.settings import PREFIX, EnvironmentSettings, SettingsError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -62,8 +62,10 @@ def worker() -> None:
         sound = program.run()
     except (SchemaTooOldError, CheckpointError, OSError, RuntimeError) as error:
         _fail(str(error))
-    except (KafkaError, SQLAlchemyError) as error:
-        _fail(f"cannot start: {type(error).__name__}: is the broker or the database up?")
+    except KafkaError as error:
+        _fail(f"cannot start: {type(error).__name__}: is the broker up?")
+    except SQLAlchemyError as error:
+        _fail(f"cannot start: {unusable(error)}")
     raise typer.Exit(0 if sound else FAILED)
 
 
@@ -83,8 +85,10 @@ def observe() -> None:
         sound = program.run()
     except (SchemaTooOldError, OSError) as error:
         _fail(str(error))
-    except (KafkaError, SQLAlchemyError) as error:
-        _fail(f"cannot start: {type(error).__name__}: is the broker or the database up?")
+    except KafkaError as error:
+        _fail(f"cannot start: {type(error).__name__}: is the broker up?")
+    except SQLAlchemyError as error:
+        _fail(f"cannot start: {unusable(error)}")
     raise typer.Exit(0 if sound else FAILED)
 
 
@@ -126,7 +130,7 @@ def trainer(
     except (SchemaTooOldError, OSError) as error:
         _fail(str(error))
     except SQLAlchemyError as error:
-        _fail(f"cannot start: {type(error).__name__}: is the database up?")
+        _fail(f"cannot start: {unusable(error)}")
 
 
 @app.command()
@@ -150,7 +154,7 @@ def mirror(
     except (SchemaTooOldError, TrackingError) as error:
         _fail(str(error))
     except SQLAlchemyError as error:
-        _fail(f"cannot start: {type(error).__name__}: is the database up?")
+        _fail(f"cannot start: {unusable(error)}")
     raise typer.Exit(0 if sound else FAILED)
 
 
@@ -251,7 +255,7 @@ def baseline(
     except UNUSABLE as error:
         _fail(str(error))
     except SQLAlchemyError as error:
-        _fail(f"cannot register it: {type(error).__name__}: is the database up?")
+        _fail(f"cannot register it: {unusable(error)}")
 
 
 @app.command()

@@ -11,6 +11,18 @@ MINIMUM_REVISION = "0018"
 _VANISHED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 
 
+# What libpq says, in part, of connections that TLS or pg_hba.conf decides about, and what is to be done.
+_URL = "FUSIONWATCH_DATABASE_URL"
+_REFUSALS = {
+    "certificate verify failed": "its certificate is not signed by the authority in sslrootcert: name there the PEM "
+    "file of the one that signed it",
+    "does not match host name": f"its certificate names another host: give in {_URL} the host that it names",
+    "root certificate file": f"sslmode=verify-full needs the authority's file: add sslrootcert=/path/ca.pem to {_URL}",
+    "no encryption": f"it takes no plain connection: add sslmode=verify-full&sslrootcert=/path/ca.pem to {_URL}",
+    "server does not support SSL": "it speaks no TLS: switch ssl on there, or trust the network with sslmode=disable",
+}
+
+
 class SchemaTooOldError(Exception):
     """The database's schema lacks the revision this program needs."""
 
@@ -46,6 +58,18 @@ def require_revision(engine: Engine, minimum: str = MINIMUM_REVISION) -> str:
         found = f"is at {current}" if current else "has no fusionwatch schema"
         raise SchemaTooOldError(f"the database {found}; this program needs {minimum}: run `alembic upgrade head`")
     return current
+
+
+def refused(error: SQLAlchemyError) -> str | None:
+    """What keeps a connection from being made, and what to do, where TLS or pg_hba.conf does; else None."""
+    said = str(getattr(error, "orig", None) or "")
+    found = (f"the database, or TLS to it: {part}: {advice}" for part, advice in _REFUSALS.items() if part in said)
+    return next(found, None)
+
+
+def unusable(error: SQLAlchemyError) -> str:
+    """Why a program cannot work with the database, without what the error holds besides."""
+    return refused(error) or f"{type(error).__name__}: is the database up?"
 
 
 def unreachable(engine: Engine) -> str | None:

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
-from migrations.connect import SchemaTooOldError, require_revision
+from migrations.connect import SchemaTooOldError, refused, require_revision
 from monitor import (
     cli_alerts,
     cli_audit,
@@ -133,5 +133,6 @@ def main() -> None:
         complaints.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(EXIT_FAILED) from None
     except OperationalError as error:
-        complaints.print(f"the database cannot be used: {error.orig}", style="red", markup=False, soft_wrap=True)
+        told = f"the database cannot be used: {refused(error) or error.orig}"
+        complaints.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(EXIT_FAILED) from None

@@ -71,7 +71,6 @@ def test_windows_say_what_labels_that_came_hours_late_say_and_what_corrects_them
     chosen = settings(
         database, hop_seconds=HOUR, window_seconds=HOUR, label_window_seconds=LABELLED, silence_seconds=2 * HOUR
     )
-    stage.register("v1")
     traffic = Traffic(stage, wiring.detect(chosen, stage.engine, Metrics(), stage.clock))
     stage.clock.advance(HOUR / 2)
     for hour in range(6):
