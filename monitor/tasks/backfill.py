@@ -128,7 +128,7 @@ class Backfill:
             for end, judged_now in zip(ends, windows, strict=True):
                 revision, stored = known.get(end, (-1, []))
                 judged = {(each.detector, each.modality): each for each in stored}
-                found = _but_late_labels(judged_now, judged)
+                found = but_late_labels(judged_now, judged)
                 if all(_same(each, judged.get((each.detector, each.modality))) for each in found):
                     done = _added(done, Done(same=1, findings=len(found)))
                     continue
@@ -158,7 +158,7 @@ def _stored(finding: Finding) -> Finding:
     return replace(finding, verdict=Verdict(finding.verdict), details=json.loads(json.dumps(dict(finding.details))))
 
 
-def _but_late_labels(found: Sequence[Finding], judged: Mapping[Key, Finding]) -> list[Finding]:
+def but_late_labels(found: Sequence[Finding], judged: Mapping[Key, Finding]) -> list[Finding]:
     """Without what is known by labels that came late, which an archive cannot tell: it stays as it is."""
     kept = []
     for each in found:

@@ -11,7 +11,7 @@ from inference.feedback import Label, store
 from migrations.schema.prediction_log import prediction_log, request_ids
 from monitor import wiring
 from monitor.storage.views.findings import series
-from monitor.storage.views.models import Period
+from monitor.storage.views.models.base import Period
 from monitor.tasks.detect import Detect
 from monitor.telemetry import Metrics
 from tests.support.monitored import GRACE, NORMAL, T0, Stage, log_row, settings

@@ -105,7 +105,9 @@ def test_both_programs_work_where_the_authority_signed_this_hosts_certificate(
     assert "made by" in listed, listed
     engine = connect(secure.url(), application="test")
     with engine.connect() as connection:
-        assert connection.connection.dbapi_connection.info.ssl_in_use  # type: ignore[union-attr]  # psycopg2's
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        assert driver.info.ssl_in_use
         assert connection.scalar(text("SELECT count(*) FROM baselines")) == 0
     engine.dispose()
 
