@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
 
 from inference.modalities.base import Prepared
 from inference.models.base import Family
@@ -36,7 +35,7 @@ from inference.models.card import (
 )
 from inference.models.int8 import is_quantised, quantise
 from inference.models.preprocess import ImageSettings, Preprocessor, special_tokens
-from inference.models.registry import families
+from inference.models.registry import families, find
 
 __all__ = [
     "CARD",
@@ -187,6 +186,8 @@ def _rounded(value: Tensor) -> Tensor:
 
 
 def _save_preprocessor(folder: Path, preprocessor: Preprocessor) -> None:
+    from transformers import PreTrainedTokenizerFast  # slow to import, and not needed to load a checkpoint
+
     for name in preprocessor.modalities:
         path = folder / PREPROCESSING[name]
         if name == "image" and preprocessor.image is not None:
@@ -231,9 +232,9 @@ def _fingerprints(
 
 def _family(name: object, path: Path, modules: tuple[str, ...]) -> Family:
     try:
-        known = families(modules)
+        return find(str(name), modules)
+    except KeyError:
+        known = sorted(families(modules))
+        raise CheckpointError(f"{path}: expected model_type in {known}, found {name!r}") from None
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    if not isinstance(name, str) or name not in known:
-        raise CheckpointError(f"{path}: expected model_type in {sorted(known)}, found {name!r}")
-    return known[name]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 
 import inference.models
 from inference.models.base import Family
+
+PREFIX = "fusion_"
+"""What a family's name may have before the name of its module."""
 
 
 @cache
@@ -17,9 +21,30 @@ def families(modules: tuple[str, ...] = ()) -> dict[str, Family]:
     Raises:
         ValueError: two modules claim the same name, or one of `modules` cannot be imported or has no family.
     """
-    own = [f"inference.models.{info.name}" for info in pkgutil.iter_modules(inference.models.__path__)]
+    return _exposed((*_own(), *modules), modules)
+
+
+@cache
+def find(name: str, modules: tuple[str, ...] = ()) -> Family:
+    """One of `families(modules)`; those of other modules, seconds to import, are left alone where that will do.
+
+    Raises:
+        KeyError: there is none of that name.
+        ValueError: as `families`; of the modules of this package, for those that names of families lead to.
+    """
+    named = {each.removeprefix(PREFIX) for each in (name, *_exposed(modules, modules))}
+    found = _exposed((*(each for each in _own() if each.rpartition(".")[2] in named), *modules), modules)
+    return found[name] if name in found else families(modules)[name]
+
+
+def _own() -> list[str]:
+    return sorted(f"inference.models.{info.name}" for info in pkgutil.iter_modules(inference.models.__path__))
+
+
+def _exposed(names: Iterable[str], modules: tuple[str, ...]) -> dict[str, Family]:
+    """The families of modules; of `modules`, each must have one."""
     found: dict[str, Family] = {}
-    for name in (*sorted(own), *modules):
+    for name in names:
         try:
             family = getattr(importlib.import_module(name), "FAMILY", None)
         except ImportError as error:
