@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, create_engine, event
 
 from demo import servers
 from tests.support.apache_kafka import apache_kafka
@@ -52,8 +55,26 @@ def postgres_server() -> Iterator[servers.Database]:
     be root, may be one.
     """
     with tempfile.TemporaryDirectory(prefix="fusionwatch-") as folder, servers.postgres(Path(folder)) as server:
+        _without_waiting_for_the_disk(server)
         servers.migrate(server.create("template"))
         yield server
+
+
+def _without_waiting_for_the_disk(server: servers.Database) -> None:
+    """What these settings guard is lost with the machine only, never with a process: no test takes the machine away."""
+    engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for setting in ("fsync", "full_page_writes"):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    engine.dispose()
+
+
+@event.listens_for(Engine, "connect")
+def _nor_in_sqlite(connection: Any, _record: Any) -> None:
+    """MLflow makes a database in dozens of migrations, and each would wait."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ KEY = "test-key-" * 4
 RUN = secrets.token_hex(3)  # a broker may outlive a run: names of topics and groups end with it
 
 
+@lru_cache
 def picture(seed: int = 0, side: int = 64, kind: str = "JPEG") -> bytes:
     """An encoded picture of noise."""
     pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8)
