@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -62,10 +62,19 @@ def forget(connection: Connection, model: str, keys: Iterable[Key]) -> None:
     connection.execute(delete(sequential_state).where(sequential_state.c.model == model, named.in_(gone)))
 
 
-def judged(connection: Connection, model: str, after: datetime, before: datetime, length: timedelta) -> list[Finding]:
+def judged(
+    connection: Connection,
+    model: str,
+    after: datetime,
+    before: datetime,
+    length: timedelta,
+    *,
+    without: Collection[str] = (),
+) -> list[Finding]:
     """The newest revision of each finding on windows of `length` that end between, not at, both times.
 
-    Only windows that end on a multiple of their length, so that no two share a row; oldest first.
+    Only windows that end on a multiple of their length, so that no two share a row; oldest first. Those of the
+    detectors named by `without` are left where they are.
     """
     width = int(length.total_seconds())
     rows = connection.execute(
@@ -73,6 +82,7 @@ def judged(connection: Connection, model: str, after: datetime, before: datetime
         .ext(distinct_on(findings.c.window_end, findings.c.detector, findings.c.modality))
         .where(
             findings.c.model == model,
+            findings.c.detector.not_in(sorted(without)),
             findings.c.window_end > after,
             findings.c.window_end < before,
             # the same of the start, which the unique index begins with

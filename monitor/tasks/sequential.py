@@ -91,7 +91,8 @@ class Sequential:
         panel, settled = _settled(kept, basis)
         after = settled or end - (watch.plan.calibration + self._late) * watch.length
         settle = end - self._late * watch.length
-        again = storage.judged(connection, self._model, after, end, watch.length)
+        others = {one.detector for one in found if not watch.follows(one.detector)}
+        again = storage.judged(connection, self._model, after, end, watch.length, without=others)
         windows = _by_window([*again, *found], watch, basis)
         judged = Judged(panel, 0.0)
         for at in sorted(at for at in windows.keys() | {settle, end} if at > after):
