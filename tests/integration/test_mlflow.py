@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import pytest
-from mlflow import MlflowClient
 from sqlalchemy import Engine, Executable, insert, select, text
 
 from inference.job_tracking import MlflowJobs, tracker
@@ -22,6 +21,9 @@ from inference.training.fit_settings import FitSettings
 from migrations.connect import connect
 from migrations.schema.monitoring import jobs, model_aliases, model_versions
 from migrations.schema.rollouts import rollouts
+
+if TYPE_CHECKING:  # seconds to import, which every process that collects tests would spend
+    from mlflow import MlflowClient
 
 NOW = datetime(2026, 1, 8, tzinfo=UTC)
 MEASURED = {"accuracy": 0.9, "ece": 0.02, "latency_ms": None}
@@ -95,6 +97,8 @@ def test_a_job_is_a_run_and_a_version_and_aliases_follow_the_database(
     folder = register(engine, tmp_path, "v2", job_id=1)
     told.finish(RESULT, "v2", folder)
     told.end("FAILED")  # nothing, after the end
+
+    from mlflow import MlflowClient
 
     client = MlflowClient(settings.uri, settings.uri)
     experiment = client.get_experiment_by_name("jobs")

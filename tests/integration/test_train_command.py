@@ -17,7 +17,6 @@ from urllib.request import url2pathname
 import numpy as np
 import pytest
 import torch
-from mlflow import MlflowClient
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -130,6 +129,8 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(
 def test_a_run_that_goes_on_is_one_run_in_mlflow(
     finished: Path, again: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlflow import MlflowClient  # seconds to import, which every process that collects tests would spend
+
     write_config(again.parent, {"tracking": {"mlflow": "on", "experiment": "captions"}})
     monkeypatch.setattr(Killed, "at", 19)
     monkeypatch.setattr(Killed, "by", signal.SIGINT)
