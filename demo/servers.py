@@ -63,6 +63,8 @@ def postgres(folder: Path) -> Iterator[Database]:
         yield Database(str(server.get_uri()).replace("postgresql://postgres:@", "postgresql+psycopg2://postgres@"))
     finally:
         server.cleanup()
+        if (folder / "postmaster.pid").exists():  # the package does not know one that was started again after a crash
+            _pg_ctl(folder, "-m", "fast", "stop")
 
 
 def _start_postgres(folder: Path) -> PostgresServer:

@@ -32,26 +32,28 @@ def test_a_database_that_crashes_in_mid_traffic_gets_the_same_rows_and_no_more_i
     models: Models, checkpoint: Path, broker: str, tmp_path: Path
 ) -> None:
     settings = {"CHECKPOINT": str(checkpoint), "BATCH_SIZE": "8", "MAX_INFLIGHT_REQUESTS": str(MOST)}
-    with tempfile.TemporaryDirectory(prefix="fusionwatch-") as name, servers.postgres(Path(name)) as server:
-        url = server.create("crashing")
-        servers.migrate(url)
-        engine = create_engine(url, pool_pre_ping=True)
-        worker = WorkerProcess("crashing", url, broker, tmp_path / "log", settings)
-        with in_process(worker), traffic(worker) as finish:
-            wait_for_log(engine, 20)
-            during = [names(f"outage-{number}", 3 * MOST) for number in range(2)]
-            for ids in during:
-                with servers.crashed(Path(name)):
-                    send_all(worker, ids)
-                    wait_for_inflight(worker, MOST)
-                    for _ in range(2):
-                        wait_for_retry(worker, "writing")
-                        assert metric(worker, "fusion_inflight_requests ") == MOST
-                    assert metric(worker, "fusion_consumer_lag_messages") > 0
-                    assert not answers_ok(f"http://127.0.0.1:{worker.port}/readyz")
-                wait_for_log(engine, len(logged(engine)) + len(ids))
-            assert_exactly_once(engine, worker, [*finish(), *itertools.chain(*during)])
-        engine.dispose()
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-") as name:
+        with servers.postgres(Path(name)) as server:
+            url = server.create("crashing")
+            servers.migrate(url)
+            engine = create_engine(url, pool_pre_ping=True)
+            worker = WorkerProcess("crashing", url, broker, tmp_path / "log", settings)
+            with in_process(worker), traffic(worker) as finish:
+                wait_for_log(engine, 20)
+                during = [names(f"outage-{number}", 3 * MOST) for number in range(2)]
+                for ids in during:
+                    with servers.crashed(Path(name)):
+                        send_all(worker, ids)
+                        wait_for_inflight(worker, MOST)
+                        for _ in range(2):
+                            wait_for_retry(worker, "writing")
+                            assert metric(worker, "fusion_inflight_requests ") == MOST
+                        assert metric(worker, "fusion_consumer_lag_messages") > 0
+                        assert not answers_ok(f"http://127.0.0.1:{worker.port}/readyz")
+                    wait_for_log(engine, len(logged(engine)) + len(ids))
+                assert_exactly_once(engine, worker, [*finish(), *itertools.chain(*during)])
+            engine.dispose()
+        assert not (Path(name) / "postmaster.pid").exists(), "started again, and left behind"
 
 
 def test_on_a_full_disk_offsets_stand_still_and_once_there_is_room_the_same_rows_land(
