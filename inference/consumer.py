@@ -9,20 +9,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.net.selector import KernelEvent
 
 from inference import log
-from inference.gaps import Gap
+from inference.gaps import Gap, Log, differ, resume
 from inference.log_end import reaches
-from inference.offsets import Move
+from inference.offsets import Move, Position, ReadOffsets
 from inference.record import Partition, Record, next_offsets
 from inference.request import MAX_MESSAGE_BYTES
+from inference.topics import topic_id
 
 _log = logging.getLogger(__name__)
-ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, int]]
 # Partitions are given up once what was read of them is written, but no later than this: others wait for them.
 HANDOVER_SECONDS = 8.0
 # After this long without a heartbeat a member counts as dead.
@@ -105,7 +106,8 @@ class GroupConsumer:
             "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
         }
-        self._stored: dict[Partition, int | None] = {}
+        self._stored: dict[Partition, Position | None] = {}
+        self._topic_id: UUID | None = None  # as it was when the positions were last read
         self._astray = False  # a log no longer has the position
         self._truncated: dict[Partition, int] = {}  # where a log was cut behind the position
         self.unsynced: set[Partition] = set()
@@ -126,7 +128,7 @@ class GroupConsumer:
 
     def poll(self, seconds: float, max_records: int) -> list[Record]:
         """Records of synced partitions, in order within each. Raises KafkaError where the broker cannot be used."""
-        if self._astray:
+        if self._astray or self._made_anew:
             self._find_the_way(seconds)
             return []
         found = self._fetch(seconds, max_records)
@@ -168,12 +170,23 @@ class GroupConsumer:
         return {}
 
     def _find_the_way(self, seconds: float) -> None:
-        """Read the positions anew, but write first what is in hand: it must not count as lost."""
+        """Read the positions anew, but write first what is in hand: it must not count as lost.
+
+        Of another topic with a fresh client: this one may hold messages of the old log at offsets of the new one.
+        """
         self.keep_alive()
-        if self.drained():
-            self.resync()
-        else:
+        if not self.drained():
             time.sleep(min(seconds, 0.05))
+        elif self._made_anew:
+            _log.warning("the topic was made anew: its consumer is rebuilt", extra=log.fields(topic=self.topic))
+            self.rebuild()
+        else:
+            self.resync()
+
+    @property
+    def _made_anew(self) -> bool:
+        """Whether the client, which asks every `METADATA_MS`, has heard that another topic has the name."""
+        return differ(self._topic_id, topic_id(self._consumer, self.topic))
 
     def keep_alive(self) -> None:
         """Poll without reading, so that the group knows this member lives while it waits for something else."""
@@ -225,6 +238,7 @@ class GroupConsumer:
         with self.lock:
             self.epoch += 1
             self._stored.clear()
+            self._topic_id = None
             self._astray = False
             self.unsynced = held
 
@@ -235,32 +249,41 @@ class GroupConsumer:
         """
         partitions = sorted(self.unsynced)
         stored = read(partitions)
+        known = topic_id(self._consumer, self.topic)  # before the offsets: a newer id would vouch for older ones
         theirs = [_theirs(p) for p in partitions]
         beginnings, ends = self._consumer.beginning_offsets(theirs), self._consumer.end_offsets(theirs)
         gaps = []
         for partition in partitions:
             first, last = beginnings[_theirs(partition)], ends[_theirs(partition)]
-            offset = stored.get(partition)
-            if offset is not None and offset > last and reaches(self._connection, _theirs(partition), offset):
-                last = offset
-            start = first if offset is None or not first <= offset <= last else offset
-            start = max(first, min(start, self._truncated.pop(partition, start)))
-            if offset is not None and start != offset:
-                gaps.append(Gap(partition, offset, start))
+            position = stored.get(partition)
+            if position and position.next > last and not differ(position.topic_id, known):
+                last = position.next if reaches(self._connection, _theirs(partition), position.next) else last
+            log_now = Log(first, last, known, self._truncated.pop(partition, None))
+            start, gap = resume(partition, position, log_now)
+            if gap is not None:
+                gaps.append(gap)
             self._consumer.seek(_theirs(partition), start)
-            self._stored[partition] = offset
+            self._stored[partition] = position
+        self._topic_id = known
         self.unsynced.clear()
         return gaps
 
     def moves(self, records: Sequence[Record]) -> dict[Partition, Move]:
         """The moves that a transaction with these records must make."""
-        return {partition: Move(self._stored.get(partition), end) for partition, end in next_offsets(records).items()}
+        moves = {}
+        for partition, end in next_offsets(records).items():
+            if (stored := self._stored.get(partition)) is None:
+                moves[partition] = Move(None, end, topic_id=self._topic_id)
+            else:
+                known = self._topic_id or stored.topic_id
+                moves[partition] = Move(stored.next, end, stored.topic_id, known)
+        return moves
 
     def stored(self, moves: Mapping[Partition, Move]) -> None:
         """Take over what a committed transaction stored."""
         for partition, move in moves.items():
             if partition in self._stored:
-                self._stored[partition] = move.next
+                self._stored[partition] = move.position
 
     def commit(self, moves: Mapping[Partition, Move]) -> None:
         """Tell Kafka what is stored, for its tools' sake only."""
@@ -287,7 +310,7 @@ class GroupConsumer:
             # the client's own, which passes what holds no record, as the end of a transaction
             position = self._consumer.position(_theirs(partition), timeout_ms=1000)
             # a client that has lost its position stands still
-            read[partition] = int(position) if position is not None else self._stored.get(partition) or 0
+            read[partition] = int(position) if position is not None else self._next(partition)
         ends = self._consumer.end_offsets([_theirs(partition) for partition in read]) if read else {}
         lag = {}
         for partition, position in read.items():
@@ -309,11 +332,15 @@ class GroupConsumer:
     def lag(self) -> dict[Partition, int]:
         """Messages behind the end of each partition, as far as it is known."""
         behind = {}
-        for partition, offset in list(self._stored.items()):
+        for partition in list(self._stored):
             end = self._consumer.highwater(_theirs(partition))
             if end is not None:
-                behind[partition] = max(0, end - (offset or 0))
+                behind[partition] = max(0, end - self._next(partition))
         return behind
+
+    def _next(self, partition: Partition) -> int:
+        stored = self._stored.get(partition)
+        return 0 if stored is None else stored.next
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ from inference.errors import Code, Refusal
 from inference.hashing import Hasher
 from inference.intake import Intake
 from inference.observe import Observer
-from inference.offsets import Move
+from inference.offsets import Move, ReadOffsets
 from inference.outcome import DeadLetter
 from inference.publisher import Publisher
 from inference.pulse import Pulse
@@ -174,7 +174,7 @@ class FeedbackLoop:
         self,
         *,
         consumer: GroupConsumer,
-        read_offsets: Callable[[Iterable[Partition]], Mapping[Partition, int]],
+        read_offsets: ReadOffsets,
         engine: Engine,
         group: str,
         hasher: Hasher,

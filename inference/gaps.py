@@ -1,8 +1,9 @@
 """Offset gaps: the log no longer has the stored offset. Each is recorded in the transaction that moves past it.
 
 Two kinds. `expired`: messages left the log before they were read (retention, deleted records); reading goes on at the
-first one that is left. `reset`: the log ends before the stored offset, as after its topic was made anew or a replica
-that lagged behind became leader; reading goes on at the beginning, and request ids logged before are skipped.
+first one that is left. `reset`: the log starts again. Its topic was made anew, as its id tells where the broker gives
+one, however long the new log is; or it ends before the stored offset, as after a replica that lagged behind became
+leader. Reading goes on at the beginning, and request ids logged before are skipped.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from inference import offsets
-from inference.offsets import Move
+from inference.offsets import Move, Position
 from inference.record import Partition
 from migrations.schema.prediction_log import dead_letters
 from migrations.schema.prediction_log import offset_gaps as table
@@ -31,21 +33,68 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A stored offset that the log does not have (any more): reading goes on at `resumed`."""
+    """A stored offset that the log does not have (any more): reading goes on at `resumed`.
+
+    The ids are those of the topic that was read and of the one that is there now, None where they are not known.
+    """
 
     partition: Partition
     stored: int
     resumed: int
+    stored_topic_id: UUID | None = None
+    topic_id: UUID | None = None
+
+    @property
+    def made_anew(self) -> bool:
+        """Whether the topic is known to be another one of the same name."""
+        return differ(self.stored_topic_id, self.topic_id)
 
     @property
     def kind(self) -> Kind:
         """Messages were skipped, or the log starts again."""
-        return Kind.EXPIRED if self.resumed > self.stored else Kind.RESET
+        return Kind.EXPIRED if self.resumed > self.stored and not self.made_anew else Kind.RESET
 
     @property
     def lost(self) -> int:
         """Offsets that were skipped: the messages lost, or more where the log was compacted or transactional."""
-        return max(0, self.resumed - self.stored)
+        return self.resumed - self.stored if self.kind is Kind.EXPIRED else 0
+
+    @property
+    def move(self) -> Move:
+        """The move past it."""
+        return Move(self.stored, self.resumed, self.stored_topic_id, self.topic_id or self.stored_topic_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A partition as its broker tells of it: first offset, the offset after the last, the topic's id if there is one.
+
+    `cut` is where the log was cut behind the reader's position, None where it was not.
+    """
+
+    first: int
+    end: int
+    topic_id: UUID | None = None
+    cut: int | None = None
+
+
+def resume(partition: Partition, stored: Position | None, log: Log) -> tuple[int, Gap | None]:
+    """The offset to read on from, and the gap where that is not the stored one of the same topic."""
+    if stored is None:
+        return log.first, None
+    if differ(stored.topic_id, log.topic_id):
+        return log.first, Gap(partition, stored.next, log.first, stored.topic_id, log.topic_id)
+    start = stored.next if log.first <= stored.next <= log.end else log.first
+    if log.cut is not None:
+        start = max(log.first, min(start, log.cut))
+    if start == stored.next:
+        return start, None
+    return start, Gap(partition, stored.next, start, stored.topic_id, log.topic_id)
+
+
+def differ(before: UUID | None, now: UUID | None) -> bool:
+    """Whether two ids are of different topics, as far as they are known."""
+    return None not in (before, now) and before != now
 
 
 def record(
@@ -58,7 +107,7 @@ def record(
     these partitions must be forgotten.
     """
     found = {gap.partition: gap for gap in gaps}
-    moves = {partition: Move(gap.stored, gap.resumed) for partition, gap in found.items()}
+    moves = {partition: gap.move for partition, gap in found.items()}
     offsets.advance(connection, group, moves, now)
     for gap in found.values():
         connection.execute(insert(table).values(_row(gap, group, now, worker_id)))
@@ -88,6 +137,8 @@ def _row(gap: Gap, group: str, now: datetime, worker_id: str) -> dict[str, objec
         "resumed_offset": gap.resumed,
         "lost": gap.lost,
         "worker_id": worker_id,
+        "stored_topic_id": gap.stored_topic_id,
+        "topic_id": gap.topic_id,
     }
 
 

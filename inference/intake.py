@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from kafka.errors import KafkaError
@@ -20,7 +20,7 @@ from inference.consumer import GroupConsumer
 from inference.errors import StaleWriteError
 from inference.gaps import Gap
 from inference.observe import Observer
-from inference.offsets import Move
+from inference.offsets import Move, ReadOffsets
 from inference.pulse import Pulse
 from inference.record import Partition, Record
 from inference.retry import Stop, until_done
@@ -39,7 +39,7 @@ class Intake:
         self,
         *,
         consumer: GroupConsumer,
-        read_offsets: Callable[[Iterable[Partition]], Mapping[Partition, int]],
+        read_offsets: ReadOffsets,
         record_gaps: Callable[[Sequence[Gap]], Mapping[Partition, Move]],
         name: str,
         handle: Handle,

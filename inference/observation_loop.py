@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Engine
 
@@ -17,7 +17,7 @@ from inference.observe import Observer
 from inference.observed_rows import ObservedRow, row
 from inference.observed_telemetry import ObservationMetrics
 from inference.observed_versions import ObservedVersions
-from inference.offsets import Move
+from inference.offsets import Move, ReadOffsets
 from inference.outcome import DeadLetter
 from inference.publisher import Publisher
 from inference.pulse import Pulse
@@ -35,7 +35,7 @@ class ObservationLoop:
         self,
         *,
         consumer: GroupConsumer,
-        read_offsets: Callable[[Iterable[Partition]], Mapping[Partition, int]],
+        read_offsets: ReadOffsets,
         engine: Engine,
         group: str,
         worker_id: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -15,29 +16,53 @@ from migrations.schema.prediction_log import consumer_offsets as table
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """A next offset, and the id of the topic it is of: a topic that is deleted and made anew has another one.
+
+    The id is None where the broker gives none (KIP-516, in Kafka since 2.8), or nothing was read since it does.
+    """
+
+    next: int
+    topic_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
-    """A partition's next offset: what the writer believes it to be (None: no row yet), and what it becomes."""
+    """A partition's next offset: what the writer believes it to be (None: no row yet), and what it becomes.
+
+    So the topic ids, without which a worker that was cut off could write over the same offset of another topic.
+    """
 
     expected: int | None
     next: int
+    expected_topic_id: UUID | None = None
+    topic_id: UUID | None = None
+
+    @property
+    def position(self) -> Position:
+        """What it becomes."""
+        return Position(self.next, self.topic_id)
 
 
-def read(connection: Connection, group: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """The stored next offset of each partition that has one."""
+ReadOffsets = Callable[[Iterable[Partition]], Mapping[Partition, Position]]
+
+
+def read(connection: Connection, group: str, partitions: Iterable[Partition]) -> dict[Partition, Position]:
+    """The stored position of each partition that has one."""
     wanted = set(partitions)
     rows = connection.execute(
-        select(table.c.topic, table.c.partition, table.c.next_offset).where(
+        select(table.c.topic, table.c.partition, table.c.next_offset, table.c.topic_id).where(
             table.c.group_id == group, table.c.topic.in_({partition.topic for partition in wanted})
         )
     )
-    stored = {Partition(row.topic, row.partition): row.next_offset for row in rows}
-    return {partition: offset for partition, offset in stored.items() if partition in wanted}
+    stored = {Partition(row.topic, row.partition): Position(row.next_offset, row.topic_id) for row in rows}
+    return {partition: position for partition, position in stored.items() if partition in wanted}
 
 
-def reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]], Mapping[Partition, int]]:
+def reader(engine: Engine, group: str) -> ReadOffsets:
     """`read` for one group, each time on a connection of its own."""
 
-    def read_now(partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+    def read_now(partitions: Iterable[Partition]) -> Mapping[Partition, Position]:
         with engine.connect() as connection:
             return read(connection, group, partitions)
 
@@ -47,17 +72,18 @@ def reader(engine: Engine, group: str) -> Callable[[Iterable[Partition]], Mappin
 def advance(connection: Connection, group: str, moves: Mapping[Partition, Move], now: datetime) -> None:
     """Move every partition, or none: compare-and-set.
 
-    Raises StaleWriteError where a stored offset is not the expected one; the transaction must then be rolled back.
+    Raises StaleWriteError where a stored position is not the expected one; the transaction must then be rolled back.
     """
     for partition, move in sorted(moves.items()):
         key = {"group_id": group, "topic": partition.topic, "partition": partition.number}
-        values = {"next_offset": move.next, "updated_at": now}
+        values = {"next_offset": move.next, "updated_at": now, "topic_id": move.topic_id}
         if move.expected is None:
             statement = upsert(table).values(key | values).on_conflict_do_nothing().returning(table.c.next_offset)
             moved = connection.execute(statement).first() is not None
         else:
             where = [table.c[name] == value for name, value in key.items()]
             where.append(table.c.next_offset == move.expected)
+            where.append(table.c.topic_id.is_not_distinct_from(move.expected_topic_id))
             moved = connection.execute(update(table).where(*where).values(values)).rowcount == 1
         if not moved:
             raise StaleWriteError(

@@ -9,12 +9,13 @@ from inference.answers import AnswerWriter
 from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
 from inference.challenger import Arm
-from inference.consumer import GroupConsumer, ReadOffsets
+from inference.consumer import GroupConsumer
 from inference.engine import Engine
 from inference.hashing import Hasher
 from inference.inflight import InFlight
 from inference.modalities.base import modalities
 from inference.observe import Observer
+from inference.offsets import ReadOffsets
 from inference.pipeline import Opened, Opener
 from inference.publisher import Publisher
 from inference.pulse import Pulse

@@ -1,10 +1,12 @@
-"""Making missing topics, for machines where nobody else does."""
+"""Topics: making those that are missing, for machines where nobody else does, and telling one from another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
+from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import TopicAlreadyExistsError
 
@@ -24,3 +26,12 @@ def create_missing(connection: Mapping[str, Any], topics: Mapping[str, int]) -> 
         return made
     finally:
         admin.close()
+
+
+def topic_id(consumer: KafkaConsumer, topic: str) -> UUID | None:
+    """The id of a topic as the consumer last heard of it; None where its broker gives none, or no such topic is there.
+
+    kafka-python keeps it among the cluster's metadata, to which it has no public door.
+    """
+    found: UUID | None = consumer._cluster.topic_id(topic)
+    return found if found is not None and found.int else None

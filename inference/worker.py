@@ -20,12 +20,12 @@ from kafka.errors import KafkaError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from inference import log
-from inference.consumer import GroupConsumer, ReadOffsets
+from inference.consumer import GroupConsumer
 from inference.errors import StaleWriteError
 from inference.gaps import Gap
 from inference.inflight import InFlight
 from inference.observe import Observer
-from inference.offsets import Move
+from inference.offsets import Move, ReadOffsets
 from inference.pulse import Pulse
 from inference.record import Partition
 from inference.retry import Stop, until_done

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
@@ -93,6 +94,7 @@ consumer_offsets = Table(
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger, nullable=False),
     Column("updated_at", TIMESTAMP, nullable=False),
+    Column("topic_id", Uuid, comment="of the topic that was read; null where its broker gives none"),
 )
 
 # Where reading could not go on from the stored offset, recorded in the transaction that moves it. The monitor marks a
@@ -104,12 +106,14 @@ offset_gaps = Table(
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("detected_at", TIMESTAMP, primary_key=True),
-    Column("kind", Text, nullable=False, comment="expired: its messages left the log; reset: the log ends before it"),
+    Column("kind", Text, nullable=False, comment="expired: its messages left the log; reset: the log starts again"),
     Column("stored_offset", BigInteger, nullable=False),
     Column("resumed_offset", BigInteger, nullable=False),
     Column("lost", BigInteger, nullable=False, comment="offsets skipped; 0 for a reset"),
     Column("worker_id", Text, nullable=False),
     Column("seen_at", TIMESTAMP, comment="when the monitor made a finding of it"),
+    Column("stored_topic_id", Uuid, comment="of the topic that was read before"),
+    Column("topic_id", Uuid, comment="of the topic that reading goes on in"),
     one_of("kind", "expired", "reset"),
     Index("ix_offset_gaps_unseen", "detected_at", postgresql_where=text("seen_at IS NULL")),
 )

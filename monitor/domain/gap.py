@@ -13,8 +13,8 @@ NAMED = 5  # gaps that a sentence names; more are counted
 class OffsetGap:
     """A stored next offset that the log did not have: reading went on at `resumed`.
 
-    `lost` counts the offsets skipped: messages that left the log unread. It is 0 where the log was reset: it ended
-    before the stored offset, as after its topic was made anew.
+    `lost` counts the offsets skipped: messages that left the log unread. It is 0 where the log was reset: its topic was
+    `made_anew`, as its id tells, or it ended before the stored offset.
     """
 
     group: str
@@ -24,6 +24,7 @@ class OffsetGap:
     resumed: int
     lost: int
     detected_at: datetime
+    made_anew: bool = False
 
     @property
     def where(self) -> str:
@@ -42,12 +43,19 @@ def losses(gaps: Sequence[OffsetGap]) -> str:
 
 
 def resets(gaps: Sequence[OffsetGap]) -> str:
-    """One sentence about logs that start again."""
-    parts = [
+    """A sentence about logs that start again for each way in which they do."""
+    anew = [gap for gap in gaps if gap.made_anew]
+    ends = [gap for gap in gaps if not gap.made_anew]
+    said = {"The topic was deleted and made anew": anew}
+    said["The log ends before what had been read of it, as after its topic was made anew"] = ends
+    return " ".join(f"{how}: {_listed(_places(found))}." for how, found in said.items() if found)
+
+
+def _places(gaps: Sequence[OffsetGap]) -> list[str]:
+    return [
         f"{gap.where} had been read to offset {gap.stored} and goes on at {gap.resumed}, group {gap.group}"
         for gap in sorted(gaps, key=lambda gap: gap.where)
     ]
-    return f"The log ends before what had been read of it, as after its topic was made anew: {_listed(parts)}."
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -28,7 +28,14 @@ def seen(connection: Connection, kind: str, since: datetime) -> list[OffsetGap]:
     )
     return [
         OffsetGap(
-            row.group_id, row.topic, row.partition, row.stored_offset, row.resumed_offset, row.lost, row.detected_at
+            row.group_id,
+            row.topic,
+            row.partition,
+            row.stored_offset,
+            row.resumed_offset,
+            row.lost,
+            row.detected_at,
+            made_anew=None not in (row.stored_topic_id, row.topic_id) and row.stored_topic_id != row.topic_id,
         )
         for row in rows
     ]

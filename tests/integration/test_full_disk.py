@@ -41,7 +41,7 @@ def write(connection: Connection, move: Move) -> None:
 def seen(engine: Engine) -> tuple[int, int]:
     with engine.connect() as connection:
         rows = connection.scalar(select(func.count()).select_from(dead_letters)) or 0
-        return rows, offsets.read(connection, "group", [WHERE])[WHERE]
+        return rows, offsets.read(connection, "group", [WHERE])[WHERE].next
 
 
 def test_a_batch_that_found_the_disk_full_lands_when_there_is_room(small: tuple[Engine, SmallDisk]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
+from uuid import uuid4
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
@@ -15,7 +17,7 @@ from inference import gaps, offsets
 from inference.consumer import GroupConsumer
 from inference.errors import StaleWriteError
 from inference.gaps import Gap
-from inference.offsets import Move
+from inference.offsets import Move, Position
 from inference.record import Partition, Record
 from migrations.schema.prediction_log import consumer_offsets, dead_letters, offset_gaps
 from migrations.schema.summaries import summaries
@@ -178,27 +180,78 @@ def _read(consumer: GroupConsumer, engine: Engine, n: int) -> list[Record]:
     return got
 
 
-def test_a_topic_made_anew_while_nobody_read_is_read_from_its_beginning(engine: Engine, broker: str) -> None:
-    topic = f"gaps.anew-{RUN}"
+def _made_anew(broker: str, topic: str, messages: int) -> None:
+    """Delete the topic, and make another one of its name."""
     admin = KafkaAdminClient(bootstrap_servers=broker)
     try:
-        admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
-        for life, n in enumerate((5, 3)):
-            _put(broker, topic, n)
-            consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, f"life-{life}", 300)
-            try:
-                records = _read(consumer, engine, n)
-            finally:
-                consumer.close()
-            assert [record.offset for record in records] == list(range(n))
-            assert stored(engine) == {topic: n}
-            if life == 0:
-                admin.delete_topics([topic])
-                admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+        admin.delete_topics([topic])
+        wait_until(lambda: topic not in admin.list_topics(), 30, "it was not deleted")
     finally:
         admin.close()
+    _topic(broker, topic, messages)
+
+
+def test_a_topic_made_anew_while_nobody_read_is_read_from_its_beginning_however_long_it_is(
+    engine: Engine, broker: str
+) -> None:
+    topic = f"gaps.anew-{RUN}"
+    lives = (5, 3, 8)
+    at = store(engine, **{topic: 2})  # as before ids were stored
+    ids = []
+    for life, n in enumerate(lives):
+        make = _made_anew if life else _topic
+        make(broker, topic, n)
+        first = 0 if life else 2
+        consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, f"life-{life}", 300)
+        try:
+            records = _read(consumer, engine, n - first)
+        finally:
+            consumer.close()
+        assert [record.offset for record in records] == list(range(first, n))
+        with engine.connect() as connection:
+            position = offsets.read(connection, GROUP, at.values())[at[topic]]
+        assert position.next == n
+        ids.append(position.topic_id)
+    assert None not in ids
+    rows = [
+        (row.kind, row.stored_offset, row.resumed_offset, row.lost, row.stored_topic_id, row.topic_id)
+        for row in recorded(engine)
+    ]
+    assert sorted(rows) == sorted([("reset", 5, 0, 0, ids[0], ids[1]), ("reset", 3, 0, 0, ids[1], ids[2])])
+
+
+def test_a_topic_made_anew_under_a_reader_that_it_has_outgrown_is_read_from_its_beginning(
+    engine: Engine, broker: str
+) -> None:
+    """Fetches go by name: until the client hears of the other id it goes on in the middle of the new log."""
+    topic = f"gaps.outgrown-{RUN}"
+    _topic(broker, topic, 5)
+    with mock.patch("inference.consumer.METADATA_MS", 300):
+        consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "outgrown", 300)
+    try:
+        _read(consumer, engine, 5)
+        _made_anew(broker, topic, 8)
+        wait_until(
+            lambda: _read(consumer, engine, 1) and stored(engine) == {topic: 8} and recorded(engine), 60, "no gap"
+        )
+    finally:
+        consumer.close()
     (row,) = recorded(engine)
-    assert (row.kind, row.stored_offset, row.resumed_offset, row.lost) == ("reset", 5, 0, 0)
+    assert (row.kind, row.resumed_offset, row.lost) == ("reset", 0, 0)
+    assert row.topic_id != row.stored_topic_id
+
+
+def test_a_worker_that_was_cut_off_does_not_write_over_the_same_offset_of_another_topic(engine: Engine) -> None:
+    where, old, new = Partition("anew", 0), uuid4(), uuid4()
+    with engine.begin() as connection:
+        offsets.advance(connection, GROUP, {where: Move(None, 50, topic_id=old)}, NOW)
+    record(engine, Gap(where, 50, 0, old, new))
+    with engine.begin() as connection:
+        offsets.advance(connection, GROUP, {where: Move(0, 50, new, new)}, NOW)
+    with pytest.raises(StaleWriteError), engine.begin() as connection:
+        offsets.advance(connection, GROUP, {where: Move(50, 60, old, old)}, NOW)
+    with engine.connect() as connection:
+        assert offsets.read(connection, GROUP, [where]) == {where: Position(50, new)}
 
 
 def _cut(broker: str, topic: str, offset: int) -> None:
@@ -259,11 +312,7 @@ def test_a_topic_made_anew_under_a_reader_is_a_gap_too(engine: Engine, broker: s
     consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "under", 300)
     try:
         _read(consumer, engine, 5)
-        admin = KafkaAdminClient(bootstrap_servers=broker)
-        admin.delete_topics([topic])
-        wait_until(lambda: topic not in admin.list_topics(), 30, "it was not deleted")
-        admin.close()
-        _topic(broker, topic, 3)
+        _made_anew(broker, topic, 3)
         assert [record.offset for record in _read(consumer, engine, 3)] == [0, 1, 2]
     finally:
         consumer.close()

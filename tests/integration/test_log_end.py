@@ -10,6 +10,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from inference.consumer import GroupConsumer
 from inference.log_end import reaches
+from inference.offsets import Position
 from inference.record import Partition
 from tests.support.worker import RUN, wait_until
 
@@ -46,7 +47,7 @@ def test_a_position_at_the_end_is_no_gap_and_no_lag_and_no_member_with_a_part_is
         wait_until(lambda: consumer.poll(0.2, 1) or consumer.unsynced, 60, "nothing was assigned")
         with mock.patch("inference.consumer.REBALANCE_SECONDS", 0.0):
             assert not consumer.left_out(0)
-        assert consumer.sync(lambda _: {Partition(TOPIC, 0): BATCH}) == []
+        assert consumer.sync(lambda _: {Partition(TOPIC, 0): Position(BATCH)}) == []
         assert consumer.poll(1.0, 1) == []
         assert consumer.behind() == ({Partition(TOPIC, 0): BATCH}, {Partition(TOPIC, 0): 0})
     finally:

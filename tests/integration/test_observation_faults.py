@@ -7,6 +7,7 @@ import urllib.error
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, create_engine, func, insert, select, text, update
@@ -73,24 +74,28 @@ def test_a_stored_offset_that_the_log_does_not_have_is_told_and_reading_goes_on(
     observer = Observer("observe-gap", database, broker)
     topics = {role: observer.topics[role] for role in ("observations", "labels")}
     groups = {"observations": observer.group, "labels": f"{observer.group}-labels"}
+    # the labels' topic was made anew: it has grown beyond what was read of the one before
+    send_all(broker, topics["labels"], [label(f"l{n}", "yes", datetime.now(UTC)) for n in range(3)], partitions=1)
+    before = {"observations": (5000, None), "labels": (2, uuid4())}
     with engine.begin() as connection:
-        for role, topic in topics.items():
-            stored = {"group_id": groups[role], "topic": topic, "partition": 0, "next_offset": 5000}
-            connection.execute(insert(consumer_offsets).values(stored | {"updated_at": datetime.now(UTC)}))
+        for role, (offset, topic_id) in before.items():
+            stored = {"group_id": groups[role], "topic": topics[role], "partition": 0, "next_offset": offset}
+            stored |= {"topic_id": topic_id, "updated_at": datetime.now(UTC)}
+            connection.execute(insert(consumer_offsets).values(stored))
     with observing(observer):
         found = select(offset_gaps.c.topic, offset_gaps.c.kind, offset_gaps.c.stored_offset, offset_gaps.c.worker_id)
         wait_until(lambda: len(rows(engine, found)) == 2, SECONDS, "the gaps were not recorded")
         send_all(broker, topics["observations"], [observation("after-gap")], partitions=1)
         send_all(broker, topics["labels"], [label("after-gap", "yes", datetime.now(UTC))], partitions=1)
         logged(engine, "after-gap")
-        wait_until(lambda: rows(engine, select(labels)), SECONDS, "the label was not read")
+        wait_until(lambda: len(rows(engine, select(labels))) == 4, SECONDS, "a label was not read")
         wait_until(lambda: observer.get("/metrics").count("fusion_consumer_gaps_total{") == 2, SECONDS, "not counted")
     gaps = rows(engine, found)
     assert {(gap.topic, gap.kind, gap.stored_offset) for gap in gaps} == {
-        (topic, "reset", 5000) for topic in topics.values()
+        (topics[role], "reset", offset) for role, (offset, _) in before.items()
     }
-    offset = select(consumer_offsets.c.next_offset).where(consumer_offsets.c.partition == 0)
-    assert set(rows(engine, offset)) == {(1,)}
+    offset = select(consumer_offsets.c.topic, consumer_offsets.c.next_offset).where(consumer_offsets.c.partition == 0)
+    assert set(rows(engine, offset)) == {(topics["observations"], 1), (topics["labels"], 4)}
 
 
 def test_while_the_database_is_away_nothing_is_lost_and_then_written_once(

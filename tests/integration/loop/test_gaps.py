@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from inference import gaps as recording
 from inference import offsets
 from inference.gaps import Gap
-from inference.offsets import Move
+from inference.offsets import Move, Position
 from inference.record import Partition
 from monitor import wiring
 from monitor.storage import notifications
@@ -21,6 +22,7 @@ from monitor.telemetry import Metrics
 from tests.support.monitored import HOP, NORMAL, SLOT, WINDOW, Inbox, Stage, settings
 
 TOPIC = "fusion.requests"
+TopicIds = tuple[UUID | None, UUID | None]
 
 
 class OnCall:
@@ -49,14 +51,18 @@ class OnCall:
             told += self.look()
         return told
 
-    def gap(self, stored: int, resumed: int, partition: int = 0, topic: str = TOPIC) -> None:
-        """A worker that had read to `stored` goes on at `resumed`."""
+    def gap(
+        self, stored: int, resumed: int, partition: int = 0, topic: str = TOPIC, topic_ids: TopicIds = (None, None)
+    ) -> None:
+        """A worker that had read to `stored` goes on at `resumed`, of the second of the topics where ids tell them."""
         now, where = self.stage.clock.now(), Partition(topic, partition)
         with self.stage.engine.begin() as connection:
-            known = offsets.read(connection, "fusionwatch", [where]).get(where)
-            if known != stored:
-                offsets.advance(connection, "fusionwatch", {where: Move(known, stored)}, now)
-            recording.record(connection, "fusionwatch", [Gap(where, stored, resumed)], now, "w1")
+            known = offsets.read(connection, "fusionwatch", [where]).get(where, Position(0))
+            if known != Position(stored, topic_ids[0]):
+                expected = known.next or None
+                moves = {where: Move(expected, stored, known.topic_id, topic_ids[0])}
+                offsets.advance(connection, "fusionwatch", moves, now)
+            recording.record(connection, "fusionwatch", [Gap(where, stored, resumed, *topic_ids)], now, "w1")
 
     def unseen(self) -> Any:
         return self.stage.scalar("SELECT count(*) FROM offset_gaps WHERE seen_at IS NULL")
@@ -91,6 +97,12 @@ def test_a_log_that_starts_again_is_a_ticket_and_no_page(on_call: OnCall) -> Non
     assert (ticket["severity"], ticket["value"]) == ("ticket", 1)
     assert "fusion.requests[0] had been read to offset 100 and goes on at 0" in ticket["summary"]
     assert on_call.play(WINDOW + HOP) == [("LogReset", "resolved")]
+    on_call.gap(7, 9, partition=1, topic_ids=(uuid4(), uuid4()))
+    assert on_call.look() == [("LogReset", "firing")], "a topic of another id, however long it is"
+    summary = on_call.inbox.messages[-1]["summary"]
+    assert (
+        "The topic was deleted and made anew: fusion.requests[1] had been read to offset 7 and goes on at 9" in summary
+    )
 
 
 def test_gaps_that_follow_are_one_alert_which_knows_all_of_them(on_call: OnCall) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from monitor.domain.gap import OffsetGap, losses, resets
@@ -27,6 +28,15 @@ def test_a_reset_says_where_reading_stood_and_goes_on() -> None:
     assert resets([gap(0, 100, 0)]) == (
         "The log ends before what had been read of it, as after its topic was made anew: "
         "fusion.requests[0] had been read to offset 100 and goes on at 0, group fusionwatch."
+    )
+
+
+def test_a_topic_known_to_be_another_one_is_told_apart() -> None:
+    assert resets([gap(1, 7, 0), replace(gap(0, 100, 0), made_anew=True)]) == (
+        "The topic was deleted and made anew: "
+        "fusion.requests[0] had been read to offset 100 and goes on at 0, group fusionwatch. "
+        "The log ends before what had been read of it, as after its topic was made anew: "
+        "fusion.requests[1] had been read to offset 7 and goes on at 0, group fusionwatch."
     )
 
 
