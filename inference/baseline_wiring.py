@@ -16,7 +16,8 @@ from inference.models.card import CheckpointError
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import pick_device
 from inference.settings import DeviceSettings
-from inference.training.annotations import AnnotationsError, Split
+from inference.training.annotated import Split
+from inference.training.annotations import AnnotationsError
 from inference.training.validation import UnusableModelError
 from migrations.connect import SchemaTooOldError, connect, require_revision
 

@@ -14,7 +14,8 @@ from inference import registry
 from inference.baseline import FEWEST_ROWS, Baseline, BaselineError
 from inference.models.card import ModelCard
 from inference.models.checkpoint import Checkpoint
-from inference.training.annotations import SPLITS, AnnotatedExamples, Row, Split, read_annotations
+from inference.training.annotated import SPLITS, AnnotatedExamples, Row, Split
+from inference.training.annotations import read_annotations
 from inference.training.validation import baseline_of_examples
 from migrations.schema import baseline_rows
 

@@ -18,7 +18,7 @@ from inference.models.card import CheckpointError
 from inference.models.checkpoint import Checkpoint, load_checkpoint
 from inference.models.preprocess import Preprocessor, special_tokens
 from inference.models.registry import families
-from inference.training.annotations import AnnotatedExamples
+from inference.training.annotated import AnnotatedExamples
 from inference.training.config import ConfigError, ModelConfig
 from inference.training.data import LabelledExample, collate
 from inference.training.preparing import CONFIG_OF, encoder_config, make_preprocessor, require_same

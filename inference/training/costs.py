@@ -11,7 +11,7 @@ import torch
 
 from inference.models.card import WEIGHTS
 from inference.models.checkpoint import Checkpoint
-from inference.training.annotations import AnnotatedExamples
+from inference.training.annotated import AnnotatedExamples
 from inference.training.data import collate, label_numbers
 from inference.training.evaluate import predict_logits
 from inference.training.measures import Share, quality

@@ -12,7 +12,7 @@ import torch
 
 from inference.models.card import CARD, FUSED, read_json
 from inference.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_manifest
-from inference.training.annotations import AnnotatedExamples, Row
+from inference.training.annotated import AnnotatedExamples, Row
 from inference.training.calibrate import fit_temperature
 from inference.training.costs import compared
 from inference.training.data import targets

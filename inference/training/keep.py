@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from inference.training.annotations import Row
+from inference.training.annotated import Row
 from inference.training.config import TrainConfig
 
 RUN, STATE, CHECKPOINT, REPORT, PAGE = "run.json", "state.safetensors", "checkpoint", "report.json", "report.html"

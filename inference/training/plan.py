@@ -9,7 +9,8 @@ import torch
 
 from inference.baseline import FEWEST_ROWS
 from inference.models.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from inference.training.annotations import SPLITS, AnnotatedExamples, Row, Shares, read_annotations
+from inference.training.annotated import SPLITS, AnnotatedExamples, Row
+from inference.training.annotations import Shares, read_annotations
 from inference.training.batches import inverse_frequency
 from inference.training.build import Built, build
 from inference.training.config import ConfigError, TrainConfig

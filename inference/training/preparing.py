@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from inference.models.card import PROCESSOR, SEQUENCES, TOKENIZER, CheckpointError, read_json
 from inference.models.columns import SequenceSettings, TabularSettings
 from inference.models.preprocess import ImageSettings, Preprocessor
-from inference.training.annotations import AnnotatedExamples
+from inference.training.annotated import AnnotatedExamples
 from inference.training.config import ConfigError, ModelConfig
 from inference.training.wordpiece import build_tokenizer
 

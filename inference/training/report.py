@@ -14,7 +14,7 @@ from inference.models.checkpoint import Checkpoint
 from inference.models.columns import SequenceSettings
 from inference.models.preprocess import Preprocessor
 from inference.training import measures
-from inference.training.annotations import AnnotatedExamples
+from inference.training.annotated import AnnotatedExamples
 from inference.training.data import LabelledExample, collate
 from inference.training.measures import Floats, Numbers, Share
 from inference.training.objective import PAIR

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.models.preprocess import Preprocessor
-from inference.training.annotations import AnnotatedExamples
+from inference.training.annotated import AnnotatedExamples
 from inference.training.data import targets
 from inference.training.evaluate import predict_logits
 from inference.training.keep import Kept, OutputFolder

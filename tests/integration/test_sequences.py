@@ -19,7 +19,8 @@ from demo.sequences import LABELS, npy, values, write_sequences
 from inference import cli_train
 from inference.modalities.base import modalities
 from inference.models.checkpoint import Checkpoint, load_checkpoint
-from inference.training.annotations import AnnotatedExamples, read_annotations
+from inference.training.annotated import AnnotatedExamples
+from inference.training.annotations import read_annotations
 from inference.training.evaluate import evaluate
 from migrations.schema import bins as schema_bins
 from migrations.schema.monitoring import baselines

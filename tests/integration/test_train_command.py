@@ -28,7 +28,8 @@ from inference.models.card import WEIGHTS
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
 from inference.training import finish as end_of
-from inference.training.annotations import AnnotatedExamples, read_annotations
+from inference.training.annotated import AnnotatedExamples
+from inference.training.annotations import read_annotations
 from tests.support.annotated import write_annotations, write_config
 from tests.support.interrupted_training import Killed
 

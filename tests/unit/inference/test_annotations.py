@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.training.annotations import AnnotatedExamples, AnnotationsError, Row, Shares, read_annotations
+from inference.training.annotated import AnnotatedExamples, Row
+from inference.training.annotations import AnnotationsError, Shares, read_annotations
 
 LABELS = ("no", "yes")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inference.cli_train import Stop
-from inference.training.annotations import Metadata, Row
+from inference.training.annotated import Metadata, Row
 from inference.training.config import TrainConfig
 from inference.training.keep import FolderError, Kept, OutputFolder
 
