@@ -54,10 +54,9 @@ class Shuffle:
         self._kept: _Donors | None = None
 
     def draws(self) -> np.random.Generator | None:
-        """Random numbers for the next batch, from its number alone; None where it is not of the sample."""
-        rng = np.random.default_rng((SEED, self._batches))
+        """Random numbers for the next batch; None where it is not of the sample."""
         self._batches += 1
-        return rng if rng.random() < self._share else None
+        return drawn(self._batches - 1, self._share)
 
     def measure(
         self,
@@ -118,6 +117,15 @@ class Shuffle:
         rows = torch.from_numpy(chosen).to(donors.device)
         encoded = {name: _trimmed(each.rows(rows)) for name, each in donors.encoded.items()}
         self._kept = _Donors(encoded, donors.classes[chosen])
+
+
+def drawn(batch: int, share: float) -> np.random.Generator | None:
+    """Random numbers for a batch, from its number alone; None where it is not of the share.
+
+    Of two shares the batches of the smaller one are among those of the larger.
+    """
+    rng = np.random.default_rng((SEED, batch))
+    return rng if rng.random() < share else None
 
 
 def partners(classes: Classes, donors: Classes, rng: np.random.Generator) -> Classes:

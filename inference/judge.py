@@ -62,6 +62,7 @@ def predictions(card: ModelCard, rows: Sequence[Row], output: ModelOutput) -> li
                     name: float(lost[index]) for name, lost in output.contribution.items() if np.isfinite(lost[index])
                 },
                 contribution_ms=output.contribution_ms,
+                cascaded=output.cascaded,
             )
         )
     return made

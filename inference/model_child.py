@@ -102,6 +102,7 @@ def _load(start: Start) -> Predictor:
         dtype=options.dtype,
         compile=options.compile,
         cascade_threshold=options.cascade_threshold,
+        cascade_sample=options.cascade_sample,
         attention=options.attention,
         contribution_share=options.contribution_share,
     )

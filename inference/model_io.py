@@ -49,15 +49,15 @@ class ModelInput:
 class ModelOutput:
     """What the model says of B requests and C classes.
 
-    `probabilities` (B, C) are after temperature; a row may hold NaN. `embeddings` maps modalities, and `fused`, to
-    (B, d); rows of a missing modality, and `fused` rows of skipped requests, hold zeros and must be ignored.
-    `agreement` (B,) is 1 where every unimodal head has the fused class, 0 where not, -1 where there are no such heads
-    or a modality is missing. `skipped` (B,) says that the cascade spared the fusion step: probabilities are then the
-    mean of the heads'. `encode_ms`, by modality in the order in which their encoders ran (or `all`, for a family that
-    runs in one step), and `fuse_ms` are those of the whole batch. `attention` (B, queries, keys) is None
-    where the family has none or was not asked. `contribution`, of a sample of batches, maps each modality to the (B,)
-    confidence lost when it is another request's, NaN where that was not measured; `contribution_ms` is what that took,
-    after all the rest.
+    `probabilities` (B, C) are after temperature; a row may hold NaN. `embeddings` maps modalities, and `fused`, to (B,
+    d); rows of a missing modality, and `fused` rows of skipped requests, hold zeros and must be ignored. `agreement`
+    (B,) is 1 where every unimodal head has the fused class, 0 where not, -1 where there are no such heads or a modality
+    is missing. `skipped` (B,) says that the cascade spared the fusion step: probabilities are then the mean of the
+    heads'. `cascaded` says that the cascade chose which of the rows were fused. `encode_ms`, by modality in the order
+    in which their encoders ran (or `all`, for a family that runs in one step), and `fuse_ms` are those of the whole
+    batch. `attention` (B, queries, keys) is None where the family has none or was not asked. `contribution`, of a
+    sample of batches, maps each modality to the (B,) confidence lost when it is another request's, NaN where that was
+    not measured; `contribution_ms` is what that took, after all the rest.
     """
 
     probabilities: Floats
@@ -69,6 +69,7 @@ class ModelOutput:
     attention: NDArray[np.float16] | None = None
     contribution: Mapping[str, Floats] = field(default_factory=dict)
     contribution_ms: float = 0.0
+    cascaded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,11 @@ class ModelOptions:
 
     `device` is `auto`, `cpu`, `cuda` or `mps`. `dtype` is that of the encoders; what joins them stays float32.
     `compile` compiles the encoders, which takes minutes at the start and needs a C++ compiler. `torch_threads` 0 leaves
-    torch's own number. `cascade_threshold`: requests whose unimodal heads agree with more confidence than this are
-    not fused; None fuses all. `attention` asks for the attention of each request. `contribution_share` of the batches
-    tell what each modality contributes. `family_modules` are importable modules with a `FAMILY` constant each, beside
-    those of `inference.models`. A process that is not ready after `start_seconds` is given up.
+    torch's own number. `cascade_threshold`: requests whose unimodal heads agree with more confidence than this are not
+    fused; None fuses all, and `cascade_sample` of the batches are fused whole all the same. `attention` asks for the
+    attention of each request. `contribution_share` of the batches tell what each modality contributes. `family_modules`
+    are importable modules with a `FAMILY` constant each, beside those of `inference.models`. A process that is not
+    ready after `start_seconds` is given up.
     """
 
     device: str = "auto"
@@ -88,6 +90,7 @@ class ModelOptions:
     compile: bool = False
     torch_threads: int = 0
     cascade_threshold: float | None = None
+    cascade_sample: float = 0.0
     attention: bool = False
     contribution_share: float = 0.0
     family_modules: tuple[str, ...] = ()

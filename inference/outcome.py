@@ -27,6 +27,7 @@ class Prediction:
     is known; `compute_ms` is the request's share of the time that the model spent on its batch. `attention`
     (queries, keys) is there where the worker asks for it and the request was fused; `contribution` tells, of a sample
     of requests, how much confidence is lost without each modality; `contribution_ms` is what its batch took for that.
+    `cascaded` says that the cascade chose whether it was fused: such answers do not stand for all requests.
     """
 
     model_version: str
@@ -47,6 +48,7 @@ class Prediction:
     encoders_ms: Mapping[str, float] = field(default_factory=dict)
     contribution: Mapping[str, float] = field(default_factory=dict)
     contribution_ms: float = 0.0
+    cascaded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

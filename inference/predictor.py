@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from inference import log
 from inference.collate import collate
-from inference.contribution import Shuffle
+from inference.contribution import Shuffle, drawn
 from inference.modalities.base import Prepared
 from inference.model_io import WHOLE, Dtype, ModelInput, ModelOutput
 from inference.models.base import Encoded, FusionModel, FusionOutput, ModalityBatch, StagedModel
@@ -95,20 +95,24 @@ class Predictor:
         dtype: Dtype = "float32",
         compile: bool = False,
         cascade_threshold: float | None = None,
+        cascade_sample: float = 0.0,
         attention: bool = False,
         contribution_share: float = 0.0,
     ) -> None:
         """`dtype` bfloat16 casts the encoders' weights, which hold nearly all of the work and of the memory.
 
         What joins and judges stays float32: bfloat16 logits would round probabilities in their second digit, and
-        autocast, the other way, would convert the float32 weights again in every pass. `contribution_share` of the
-        batches are measured as `Shuffle` does, where the model has steps.
+        autocast, the other way, would convert the float32 weights again in every pass. `cascade_sample` of the batches
+        are fused whole: requests whose heads are not sure do not stand for all. `contribution_share` of the batches are
+        measured as `Shuffle` does, where the model has steps.
 
         Raises RuntimeError where `compile` finds no compiler, ValueError where the model cannot do the cascade.
         """
         self._checkpoint = checkpoint
         self.device = device
         self._threshold = cascade_threshold
+        self._sample = cascade_sample
+        self._batches = 0
         self._attention = attention
         self._loader = Loader(checkpoint.image, device)
         self._staged = isinstance(checkpoint.model, StagedModel)
@@ -137,7 +141,7 @@ class Predictor:
         patterns = [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
         rows = [{name: blanks[name] for name in chosen} for chosen in patterns]
         for batch in (rows, rows[:1]):
-            output = self._run(self.stage(collate(batch, blanks)), None)
+            output = self._run(self.stage(collate(batch, blanks)), None, cascade=self._threshold is not None)
             if not all(np.isfinite(array).all() for array in (output.probabilities, *output.embeddings.values())):
                 raise RuntimeError("the model failed on a blank input: its output is not finite")
 
@@ -158,15 +162,17 @@ class Predictor:
     def run(self, batch: ModelInput | Staged) -> ModelOutput:
         """One forward pass. Raises whatever the model or its device raises, RuntimeError for want of memory."""
         staged = batch if isinstance(batch, Staged) else self.stage(batch)
-        return self._run(staged, None if self._shuffle is None else self._shuffle.draws())
+        cascade = self._threshold is not None and drawn(self._batches, self._sample) is None
+        self._batches += 1
+        return self._run(staged, None if self._shuffle is None else self._shuffle.draws(), cascade=cascade)
 
-    def _run(self, staged: Staged, draws: np.random.Generator | None) -> ModelOutput:
+    def _run(self, staged: Staged, draws: np.random.Generator | None, *, cascade: bool) -> ModelOutput:
         present = staged.arrays.present
         clock = _Clock(self.device)
         with torch.inference_mode():
             inputs = self._loader.finish(staged)
             clock.mark(_BEGIN)
-            result = self._forward(inputs, clock)
+            result = self._forward(inputs, clock, cascade=cascade)
             clock.mark(_FUSE)
             probabilities = result.probabilities.float().cpu().numpy()
             skipped = np.zeros(len(probabilities), np.bool_) if result.skipped is None else _numpy(result.skipped)
@@ -174,7 +180,9 @@ class Predictor:
             output = {name: _numpy(rows.float()) for name, rows in result.embeddings.items()}
             attention = None if result.attention is None else _numpy(result.attention.half())
             spent = clock.milliseconds()
-            answer = ModelOutput(probabilities, output, agreement, skipped, spent, spent.pop(_FUSE), attention)
+            answer = ModelOutput(
+                probabilities, output, agreement, skipped, spent, spent.pop(_FUSE), attention, cascaded=cascade
+            )
             if draws is None or result.encoded is None:
                 return answer
             return self._with_contribution(answer, result.encoded, present, draws)
@@ -197,14 +205,14 @@ class Predictor:
             return answer
         return replace(answer, contribution=lost, contribution_ms=(time.perf_counter() - began) * 1000)
 
-    def _forward(self, batch: Mapping[str, ModalityBatch], clock: _Clock) -> _Forward:
+    def _forward(self, batch: Mapping[str, ModalityBatch], clock: _Clock, *, cascade: bool) -> _Forward:
         if not self._staged:
             output = cast(FusionModel, self._checkpoint.model)(batch, with_attention=self._attention)
             clock.mark(WHOLE)
             return self._fused(output)
         model = cast(StagedModel, self._checkpoint.model)
         encoded = model.encode(batch, clock.mark)
-        if self._threshold is None:
+        if self._threshold is None or not cascade:
             return self._fused(model.fuse(encoded, with_attention=self._attention), encoded)
         complete = torch.stack([each.present for each in batch.values()]).all(0)
         return self._cascade(model, encoded, complete, self._threshold)

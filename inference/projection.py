@@ -34,7 +34,8 @@ class Rows:
     and the fused prediction agree, 0 where not, NaN where nobody can tell. Where they are known, and NaN for rows
     without: `contribution` maps each modality to the (N,) confidence that is lost without it; `lag` (N,) is the seconds
     from the capture of the right modality of the pair to that of the left. `latency_ms` maps stages to (N,)
-    milliseconds, and `compute_us` (N,) is each row's share of the model's time.
+    milliseconds, and `compute_us` (N,) is each row's share of the model's time. `cascaded` (N,) marks rows that do not
+    stand for all requests, as the cascade chose whether they were fused; None where it chose none.
     """
 
     topics: tuple[str, ...]
@@ -53,6 +54,7 @@ class Rows:
     lag: NDArray[np.floating] | None = None
     latency_ms: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
     compute_us: NDArray[np.floating] | None = None
+    cascaded: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.topics)
@@ -66,7 +68,9 @@ class Rows:
             "confidence": self.confidence,
             "agreement": self.agreement,
         }
-        arrays |= {name: known for name in ("lag", "compute_us") if (known := getattr(self, name)) is not None}
+        arrays |= {
+            name: known for name in ("lag", "compute_us", "cascaded") if (known := getattr(self, name)) is not None
+        }
         for group in ("embeddings", "quality", "statuses", "contribution", "latency_ms"):
             arrays |= {f"{group} of {name}": values for name, values in getattr(self, group).items()}
         if wrong := {name: len(values) for name, values in arrays.items() if len(values) != n}:
@@ -105,7 +109,8 @@ class Projector:
     def project(self, rows: Rows, before: Tail | None = None) -> dict[str, Projection]:
         """Projections by modality, and `fused` for rows with every modality present and a finite output.
 
-        `before` is the tail of the batch before.
+        Of a model with a cascade `fused` takes the rows of batches that were fused whole: of the others only those were
+        whose heads were not sure, and a baseline is of all. `before` is the tail of the batch before.
         """
         projections, features = {}, {}
         complete = (
@@ -114,6 +119,8 @@ class Projector:
             & np.isin(rows.routes, WHOLE_ROUTES)
             & ~rows.quarantined
         )
+        if rows.cascaded is not None:
+            complete &= ~rows.cascaded
         for modality, status in rows.statuses.items():
             usable = (status == PRESENT) & ~rows.quarantined & _finite(rows, modality)
             chosen = np.flatnonzero(usable)

@@ -92,6 +92,9 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     cascade_threshold: float | None = Field(
         default=None, gt=0, lt=1, description="heads surer than this spare a row the fusion; none: fuse all"
     )
+    cascade_sample: float = Field(
+        default=0.05, ge=0, le=1, description="share of batches that are fused whole all the same, for drift to judge"
+    )
     answer_attention: bool = Field(default=False, description="answers carry the model's attention, where it has one")
     contribution_share: float = Field(
         default=0.05, ge=0, le=1, description="share of batches on which modalities' contributions are measured"
@@ -161,6 +164,7 @@ class WorkerSettings(ModelSettings, KafkaSettings):
             compile=self.compile,
             torch_threads=self.torch_threads,
             cascade_threshold=self.cascade_threshold,
+            cascade_sample=self.cascade_sample,
             attention=self.answer_attention,
             contribution_share=self.contribution_share,
             family_modules=self.families(),

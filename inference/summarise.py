@@ -147,6 +147,7 @@ class WindowSummaries:
             lag=np.array([_lag(row, version.projector.pair) for row in group]),
             latency_ms=_latencies(group),
             compute_us=np.array([1000 * p.compute_ms for p in predictions]),
+            cascaded=np.array([p.cascaded for p in predictions], np.bool_),
         )
 
 

@@ -181,6 +181,34 @@ def test_heads_that_disagree_are_fused_and_a_batch_of_sure_ones_is_not(
     assert output.agreement.tolist() == [0, 0, 0, 0]
 
 
+def test_a_share_of_the_batches_is_fused_whole_whatever_the_heads_say(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is fused only where heads are not sure would look like drift beside a baseline of all requests."""
+    agreeing(checkpoint, 5.0, 5.0)
+    rows = [checkpoint.card.prepare(each) for each in values(4)]
+    batch = collate(rows, checkpoint.card.blanks)
+    plain = Predictor(checkpoint, DEVICE).run(batch)
+    sizes = fused_rows(monkeypatch)
+    predictor = Predictor(checkpoint, DEVICE, cascade_threshold=0.5, cascade_sample=0.5, contribution_share=0.25)
+    predictor.warm_up()
+    sizes.clear()
+    whole = 0
+    for _ in range(16):
+        output = predictor.run(batch)
+        found = predictions(checkpoint.card, rows, output)
+        assert {(p.route, p.cascaded) for p in found} == {("cascade", True) if output.cascaded else ("fused", False)}
+        if output.cascaded:
+            assert not output.contribution, "the smaller share is of batches that are whole"
+        else:
+            assert output.probabilities == pytest.approx(plain.probabilities)
+            assert output.embeddings["fused"] == pytest.approx(plain.embeddings["fused"])
+            whole += 1
+    assert 2 <= whole <= 14
+    assert sizes[:1] == [4]
+    assert not plain.cascaded
+
+
 def test_heads_that_are_nan_are_never_sure(checkpoint: Checkpoint) -> None:
     agreeing(checkpoint, float("nan"), float("nan"))
     predictor = Predictor(checkpoint, DEVICE, cascade_threshold=0.0)

@@ -88,6 +88,24 @@ def test_a_row_that_lacks_what_the_bins_hold_is_counted_but_stays_out_of_them(
     }
 
 
+def test_of_a_cascade_only_batches_that_were_fused_whole_stand_for_all_requests(made: Baseline) -> None:
+    """Neither what it spared nor what it did not: the one lacks the fused embedding, the other is a choice of rows."""
+    spared = {"embeddings": {name: np.full(IMAGE.d, 0.1, np.float32) for name in ("image", "text")}}
+    rows = [
+        row(0),
+        row(1),
+        row(2, cascaded=True),
+        row(3, cascaded=True, route="cascade", **spared),
+        row(4, cascaded=True, route="cached"),
+        row(5, route="cached"),
+    ]
+    for kept in (made, None):
+        preview = summaries(kept, WIDTHS).preview(rows)
+        assert rows_in_bins(preview) == {"image": 6, "text": 6, "fused": 3}
+        counts = {each["modality"]: each["counts"] for each in preview.rows(NOW)}
+        assert counts["fused"] == {"rows": 6, "fused": 3, "cascade": 1, "cached": 2}
+
+
 def test_without_a_baseline_embeddings_of_any_width_are_not_looked_at() -> None:
     odd = {"image": np.zeros(3, np.float32), "fused": np.full(2, np.nan, np.float32)}
     preview = summaries(None, {}).preview([row(0), row(1, embeddings=odd, quality={})])
