@@ -166,7 +166,7 @@ def _read(consumer: GroupConsumer, engine: Engine, n: int) -> list[Record]:
         if consumer.unsynced:
             with engine.begin() as connection:
                 found = consumer.sync(lambda partitions: offsets.read(connection, GROUP, partitions))
-                moves = gaps.record(connection, GROUP, found, NOW, "w1")
+                moves = gaps.record(connection, GROUP, found, datetime.now(UTC), "w1")
             consumer.moved(moves)
         records = consumer.poll(0.2, 100)
         moves = consumer.moves(records)
