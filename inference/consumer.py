@@ -107,6 +107,7 @@ class GroupConsumer:
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
         }
         self._stored: dict[Partition, Position | None] = {}
+        self._read: dict[Partition, int] = {}  # the offset after the last record that was handed out
         self._topic_id: UUID | None = None  # as it was when the positions were last read
         self._astray = False  # a log no longer has the position
         self._truncated: dict[Partition, int] = {}  # where a log was cut behind the position
@@ -136,7 +137,7 @@ class GroupConsumer:
         if self.revoking:
             return []  # being given up: the next owner reads them
         now, wall = time.monotonic(), datetime.now(UTC)
-        return [
+        polled = [
             Record(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -151,6 +152,8 @@ class GroupConsumer:
             if _ours(partition) in self._stored
             for raw in records
         ]
+        self._read.update(next_offsets(polled))
+        return polled
 
     def _fetch(self, seconds: float, max_records: int) -> Mapping[TopicPartition, list[Any]]:
         try:
@@ -238,6 +241,7 @@ class GroupConsumer:
         with self.lock:
             self.epoch += 1
             self._stored.clear()
+            self._read.clear()
             self._topic_id = None
             self._astray = False
             self.unsynced = held
@@ -330,12 +334,23 @@ class GroupConsumer:
         return True
 
     def lag(self) -> dict[Partition, int]:
-        """Messages behind the end of each partition, as far as it is known."""
+        """Messages behind the end of each partition that are not written yet, as far as it is known.
+
+        Where nothing is in hand the client's position counts: it has passed what holds no record, as the marker at the
+        end of a transaction, which the stored offset, the one after the last record, has not.
+        """
         behind = {}
         for partition in list(self._stored):
-            end = self._consumer.highwater(_theirs(partition))
+            stored = self._next(partition)
+            position = stored
+            try:
+                end = self._consumer.highwater(_theirs(partition))
+                if self._read.get(partition, stored) <= stored:
+                    position = self._consumer.position(_theirs(partition), timeout_ms=0) or stored
+            except KafkaError:  # taken away, or cut: the next poll tells
+                continue
             if end is not None:
-                behind[partition] = max(0, end - self._next(partition))
+                behind[partition] = max(0, end - max(stored, position))
         return behind
 
     def _next(self, partition: Partition) -> int:

@@ -50,5 +50,21 @@ def test_a_position_at_the_end_is_no_gap_and_no_lag_and_no_member_with_a_part_is
         assert consumer.sync(lambda _: {Partition(TOPIC, 0): Position(BATCH)}) == []
         assert consumer.poll(1.0, 1) == []
         assert consumer.behind() == ({Partition(TOPIC, 0): BATCH}, {Partition(TOPIC, 0): 0})
+        assert consumer.lag() == {Partition(TOPIC, 0): 0}
+    finally:
+        consumer.close()
+
+
+def test_what_is_read_and_not_yet_written_is_lag(filled: str) -> None:
+    where = Partition(TOPIC, 0)
+    consumer = GroupConsumer({"bootstrap_servers": filled}, f"log-end-lag-{RUN}", TOPIC, "c", 300)
+    try:
+        wait_until(lambda: consumer.poll(0.2, 1) or consumer.unsynced, 60, "nothing was assigned")
+        consumer.sync(lambda _: {where: Position(1)})
+        records = wait_until(lambda: consumer.poll(0.2, 1), 60, "nothing came")
+        assert [record.offset for record in records] == [1]
+        assert consumer.lag() == {where: 2}
+        consumer.stored(consumer.moves(records))
+        assert consumer.lag() == {where: 1}
     finally:
         consumer.close()
