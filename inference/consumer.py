@@ -3,58 +3,30 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
-from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
-from kafka.net.selector import KernelEvent
 
 from inference import log
 from inference.gaps import Gap, Log, differ, resume
 from inference.log_end import reaches
-from inference.offsets import Move, Position, ReadOffsets
-from inference.record import Partition, Record, next_offsets
+from inference.membership import REBALANCE_SECONDS, SESSION_SECONDS, Membership
+from inference.offsets import Move, ReadOffsets
+from inference.positions import Positions
+from inference.record import Partition, Record
 from inference.request import MAX_MESSAGE_BYTES
 from inference.topics import topic_id
 
 _log = logging.getLogger(__name__)
-# Partitions are given up once what was read of them is written, but no later than this: others wait for them.
-HANDOVER_SECONDS = 8.0
-# After this long without a heartbeat a member counts as dead.
-SESSION_SECONDS = 10.0
-# What a group may take to share out its partitions: it waits for the dead, and for what the living hand over.
-REBALANCE_SECONDS = SESSION_SECONDS + HANDOVER_SECONDS
 # How long a broker may hold a fetch. Kafka's answers as soon as there is a message; the embedded one does not.
 FETCH_WAIT_MS = 500
 # A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
 METADATA_MS = 10_000
-
-
-class _Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the library ships no types
-    """Runs on the client's own loop: it notes what happened, and the thread that polls acts on it."""
-
-    def __init__(self, consumer: GroupConsumer) -> None:
-        self._consumer = consumer
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        consumer = self._consumer
-        consumer.revoking = True
-        deadline = time.monotonic() + HANDOVER_SECONDS
-        while not (consumer.drained() or consumer.closing) and time.monotonic() < deadline:
-            await KernelEvent("_sleep", 0.01)
-        consumer.events.put(("revoked", [_ours(p) for p in revoked]))
-
-    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        self._consumer.events.put(("lost", [_ours(p) for p in lost]))
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._consumer.events.put(("assigned", [_ours(p) for p in assigned]))
 
 
 class GroupConsumer:
@@ -84,12 +56,9 @@ class GroupConsumer:
         `drained` tells, from any thread, whether all that was polled is written: before a partition is given up the
         group waits for that, at most `HANDOVER_SECONDS`.
         """
-        self.drained = drained
-        self.events: queue.SimpleQueue[tuple[str, list[Partition]]] = queue.SimpleQueue()
-        self.revoking = False
-        self.closing = False
         self.lock = threading.Lock()
         self.topic = topic
+        self._drained = drained
         self._connection = connection
         self._options = {
             **connection,
@@ -106,26 +75,28 @@ class GroupConsumer:
             "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
         }
-        self._stored: dict[Partition, Position | None] = {}
-        self._read: dict[Partition, int] = {}  # the offset after the last record that was handed out
-        self._topic_id: UUID | None = None  # as it was when the positions were last read
+        self._positions = Positions()
         self._astray = False  # a log no longer has the position
         self._truncated: dict[Partition, int] = {}  # where a log was cut behind the position
         self.unsynced: set[Partition] = set()
         self.epoch = 0
-        self.assigned = False  # whether the group has given this member its part, which may be no partition at all
-        self._waits_since: float | None = time.monotonic()  # for its part; None while it has one
-        self._consumer = self._join()
+        self._membership, self._consumer = self._join()
 
-    def _join(self) -> Any:
+    def _join(self) -> tuple[Membership, Any]:
+        membership = Membership(self._drained)
         consumer = KafkaConsumer(**self._options)
-        consumer.subscribe([self.topic], listener=_Listener(self))
-        return consumer
+        consumer.subscribe([self.topic], listener=membership)
+        return membership, consumer
+
+    @property
+    def assigned(self) -> bool:
+        """Whether the group has given this member its part, which may be no partition at all."""
+        return self._membership.assigned
 
     @property
     def synced(self) -> set[Partition]:
         """The partitions that records come from."""
-        return set(self._stored)
+        return self._positions.partitions
 
     def poll(self, seconds: float, max_records: int) -> list[Record]:
         """Records of synced partitions, in order within each. Raises KafkaError where the broker cannot be used."""
@@ -134,7 +105,7 @@ class GroupConsumer:
             return []
         found = self._fetch(seconds, max_records)
         self._take_events()
-        if self.revoking:
+        if self._membership.revoking:
             return []  # being given up: the next owner reads them
         now, wall = time.monotonic(), datetime.now(UTC)
         polled = [
@@ -149,10 +120,10 @@ class GroupConsumer:
                 received_at=wall,
             )
             for partition, records in found.items()
-            if _ours(partition) in self._stored
+            if _ours(partition) in self._positions
             for raw in records
         ]
-        self._read.update(next_offsets(polled))
+        self._positions.read(polled)
         return polled
 
     def _fetch(self, seconds: float, max_records: int) -> Mapping[TopicPartition, list[Any]]:
@@ -178,7 +149,7 @@ class GroupConsumer:
         Of another topic with a fresh client: this one may hold messages of the old log at offsets of the new one.
         """
         self.keep_alive()
-        if not self.drained():
+        if not self._drained():
             time.sleep(min(seconds, 0.05))
         elif self._made_anew:
             _log.warning("the topic was made anew: its consumer is rebuilt", extra=log.fields(topic=self.topic))
@@ -189,7 +160,7 @@ class GroupConsumer:
     @property
     def _made_anew(self) -> bool:
         """Whether the client, which asks every `METADATA_MS`, has heard that another topic has the name."""
-        return differ(self._topic_id, topic_id(self._consumer, self.topic))
+        return differ(self._positions.topic_id, topic_id(self._consumer, self.topic))
 
     def keep_alive(self) -> None:
         """Poll without reading, so that the group knows this member lives while it waits for something else."""
@@ -203,46 +174,24 @@ class GroupConsumer:
         self._consumer.resume(*self._consumer.paused())
 
     def _take_events(self) -> None:
-        if self.events.empty():
-            return
-        held = set(self._stored) | self.unsynced
-        while not self.events.empty():
-            kind, partitions = self.events.get()
-            if kind == "assigned":
-                self.assigned = True
-                self._waits_since = None
-                held |= set(partitions)
-            else:
-                self._waits_since = time.monotonic()
-                held -= set(partitions)
-            if not partitions:
-                continue
-            names = [f"{p.topic}[{p.number}]" for p in partitions]
-            _log.info("partitions %s", kind, extra=log.fields(partitions=names))
-        self._start_epoch(held)
-        self.revoking = False
+        changed = self._membership.changed(self._positions.partitions | self.unsynced)
+        if changed is not None:
+            self._start_epoch(changed)
 
     def resync(self) -> None:
         """Forget every position: the database knows better."""
-        self._start_epoch(set(self._stored) | self.unsynced)
+        self._start_epoch(self._positions.partitions | self.unsynced)
 
     def rebuild(self) -> None:
         """Leave the group and join it anew with a fresh client: for one that has stopped to deliver."""
         self.close()
-        self.closing = False
-        while not self.events.empty():
-            self.events.get()
-        self.assigned = False
-        self._waits_since = time.monotonic()
         self._start_epoch(set())
-        self._consumer = self._join()
+        self._membership, self._consumer = self._join()
 
     def _start_epoch(self, held: set[Partition]) -> None:
         with self.lock:
             self.epoch += 1
-            self._stored.clear()
-            self._read.clear()
-            self._topic_id = None
+            self._positions.clear()
             self._astray = False
             self.unsynced = held
 
@@ -267,34 +216,25 @@ class GroupConsumer:
             if gap is not None:
                 gaps.append(gap)
             self._consumer.seek(_theirs(partition), start)
-            self._stored[partition] = position
-        self._topic_id = known
+            self._positions.learn(partition, position)
+        self._positions.topic_id = known
         self.unsynced.clear()
         return gaps
 
     def moves(self, records: Sequence[Record]) -> dict[Partition, Move]:
         """The moves that a transaction with these records must make."""
-        moves = {}
-        for partition, end in next_offsets(records).items():
-            if (stored := self._stored.get(partition)) is None:
-                moves[partition] = Move(None, end, topic_id=self._topic_id)
-            else:
-                known = self._topic_id or stored.topic_id
-                moves[partition] = Move(stored.next, end, stored.topic_id, known)
-        return moves
+        return self._positions.moves(records)
 
     def stored(self, moves: Mapping[Partition, Move]) -> None:
         """Take over what a committed transaction stored."""
-        for partition, move in moves.items():
-            if partition in self._stored:
-                self._stored[partition] = move.position
+        self._positions.stored(moves)
 
     def commit(self, moves: Mapping[Partition, Move]) -> None:
         """Tell Kafka what is stored, for its tools' sake only."""
         held = {
             _theirs(partition): OffsetAndMetadata(move.next, "", -1)
             for partition, move in moves.items()
-            if partition in self._stored
+            if partition in self._positions
         }
         if held:
             self._consumer.commit_async(held)
@@ -310,11 +250,11 @@ class GroupConsumer:
         Asks the broker, since a consumer that is stuck does not hear of an end that moves.
         """
         read = {}
-        for partition in list(self._stored):
+        for partition in self._positions.partitions:
             # the client's own, which passes what holds no record, as the end of a transaction
             position = self._consumer.position(_theirs(partition), timeout_ms=1000)
             # a client that has lost its position stands still
-            read[partition] = int(position) if position is not None else self._next(partition)
+            read[partition] = int(position) if position is not None else self._positions.next(partition)
         ends = self._consumer.end_offsets([_theirs(partition) for partition in read]) if read else {}
         lag = {}
         for partition, position in read.items():
@@ -327,8 +267,8 @@ class GroupConsumer:
 
         `seconds` is what it is given beyond `REBALANCE_SECONDS`. Raises KafkaError where the broker does not answer.
         """
-        given = seconds + REBALANCE_SECONDS
-        if self._waits_since is None or time.monotonic() - self._waits_since < given:
+        waited = self._membership.waited
+        if waited is None or waited < seconds + REBALANCE_SECONDS:
             return False
         self._consumer.end_offsets([TopicPartition(self.topic, 0)])
         return True
@@ -340,12 +280,11 @@ class GroupConsumer:
         end of a transaction, which the stored offset, the one after the last record, has not.
         """
         behind = {}
-        for partition in list(self._stored):
-            stored = self._next(partition)
-            position = stored
+        for partition in self._positions.partitions:
+            position = stored = self._positions.next(partition)
             try:
                 end = self._consumer.highwater(_theirs(partition))
-                if self._read.get(partition, stored) <= stored:
+                if not self._positions.in_hand(partition):
                     position = self._consumer.position(_theirs(partition), timeout_ms=0) or stored
             except KafkaError:  # taken away, or cut: the next poll tells
                 continue
@@ -353,13 +292,9 @@ class GroupConsumer:
                 behind[partition] = max(0, end - max(stored, position))
         return behind
 
-    def _next(self, partition: Partition) -> int:
-        stored = self._stored.get(partition)
-        return 0 if stored is None else stored.next
-
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
-        self.closing = True
+        self._membership.closing = True
         self._consumer.close(timeout_ms=5000)
 
 

@@ -20,8 +20,8 @@ import migrations.__main__
 import monitor.api.health
 import monitor.cli
 from inference import health
-from inference.consumer import HANDOVER_SECONDS
 from inference.gateway_settings import GatewaySettings
+from inference.membership import HANDOVER_SECONDS
 from inference.observe_settings import ObserveSettings
 from inference.settings import TrainerSettings, WorkerSettings
 from migrations.settings import PREFIX, DatabaseSettings, EnvironmentSettings

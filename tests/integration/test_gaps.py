@@ -193,7 +193,7 @@ def _made_anew(broker: str, topic: str, messages: int) -> None:
             with suppress(TopicAlreadyExistsError):
                 admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
             found = admin.describe_topics([topic])[0]
-            return found["error_code"] == 0 and found["topic_id"] != before
+            return bool(found["error_code"] == 0 and found["topic_id"] != before)
 
         wait_until(made, 30, "it was not made anew")
     finally:

@@ -52,6 +52,7 @@ def test_a_log_without_the_stored_offset_of_that_topic_is_a_gap(
     stored: Position, log: Log, kind: Kind, resumed: int, lost: int
 ) -> None:
     start, gap = resume(WHERE, stored, log)
+    assert gap is not None
     assert gap == Gap(WHERE, stored.next, resumed, stored.topic_id, log.topic_id)
     assert (start, gap.kind, gap.lost) == (resumed, kind, lost)
 
