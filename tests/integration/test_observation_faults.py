@@ -78,8 +78,8 @@ def test_a_stored_offset_that_the_log_does_not_have_is_told_and_reading_goes_on(
     send_all(broker, topics["labels"], [label(f"l{n}", "yes", datetime.now(UTC)) for n in range(3)], partitions=1)
     before = {"observations": (5000, None), "labels": (2, uuid4())}
     with engine.begin() as connection:
-        for role, (offset, topic_id) in before.items():
-            stored = {"group_id": groups[role], "topic": topics[role], "partition": 0, "next_offset": offset}
+        for role, (read, topic_id) in before.items():
+            stored = {"group_id": groups[role], "topic": topics[role], "partition": 0, "next_offset": read}
             stored |= {"topic_id": topic_id, "updated_at": datetime.now(UTC)}
             connection.execute(insert(consumer_offsets).values(stored))
     with observing(observer):
