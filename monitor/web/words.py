@@ -70,7 +70,7 @@ NOTICES = {
 }
 JOB_STATES = {
     "queued": Sign("queued", "ring", "unsure"),
-    "running": Sign("training", "half", "unsure"),
+    "running": Sign("running", "half", "unsure"),
     "trained": Sign("at the gate", "half", "unsure"),
     "promoted": Sign("promoted", "check", "good"),
     "rejected": Sign("rejected", "dashed", "unsure"),
