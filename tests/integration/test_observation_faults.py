@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, func, insert, select, text, update
 
 from demo import servers
+from inference.topics import create_missing
 from migrations.schema.prediction_log import (
     consumer_offsets,
     labels,
@@ -75,6 +76,7 @@ def test_a_stored_offset_that_the_log_does_not_have_is_told_and_reading_goes_on(
     topics = {role: observer.topics[role] for role in ("observations", "labels")}
     groups = {"observations": observer.group, "labels": f"{observer.group}-labels"}
     # the labels' topic was made anew: it has grown beyond what was read of the one before
+    create_missing({"bootstrap_servers": broker}, {topics["labels"]: 1})
     send_all(broker, topics["labels"], [label(f"l{n}", "yes", datetime.now(UTC)) for n in range(3)], partitions=1)
     before = {"observations": (5000, None), "labels": (2, uuid4())}
     with engine.begin() as connection:
