@@ -183,10 +183,14 @@ class GroupConsumer:
         self._start_epoch(self._positions.partitions | self.unsynced)
 
     def rebuild(self) -> None:
-        """Leave the group and join it anew with a fresh client: for one that has stopped to deliver."""
+        """Leave the group and join it anew with a fresh client: for one that has stopped to deliver.
+
+        Raises KafkaError where the broker cannot be reached; the client then stays as it was.
+        """
+        fresh = self._join()
         self.close()
         self._start_epoch(set())
-        self._membership, self._consumer = self._join()
+        self._membership, self._consumer = fresh
 
     def _start_epoch(self, held: set[Partition]) -> None:
         with self.lock:

@@ -183,7 +183,10 @@ class Worker:
         if left_out:
             _log.warning("the group gives this member no part: its consumer is rebuilt")
         if stalled or left_out:
-            self._consumer.rebuild()
+            try:
+                self._consumer.rebuild()
+            except KafkaError as error:  # the broker went away just now: it will stand still again
+                _log.warning("the consumer was not rebuilt", extra=log.fields(error=type(error).__name__))
             self._stalls.reset()
 
     def _poll(self) -> None:

@@ -93,7 +93,8 @@ class Leadership:
             self._trouble = trouble
             self._drop()
             return False
-        self._trouble = None
+        if leads or take:  # the database answered: who neither leads nor takes does not ask it
+            self._trouble = None
         return leads
 
     def _still_held(self) -> bool:

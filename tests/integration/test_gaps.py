@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import KafkaConnectionError, TopicAlreadyExistsError
 from sqlalchemy import Engine, create_engine, insert, select
 
 from inference import gaps, offsets
@@ -249,6 +249,24 @@ def test_a_topic_made_anew_under_a_reader_that_it_has_outgrown_is_read_from_its_
     (row,) = recorded(engine)
     assert (row.kind, row.resumed_offset, row.lost) == ("reset", 0, 0)
     assert row.topic_id != row.stored_topic_id
+
+
+def test_a_client_that_cannot_be_replaced_stays_and_reads_on(engine: Engine, broker: str) -> None:
+    topic = f"gaps.kept-{RUN}"
+    _topic(broker, topic, 2)
+    consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "kept", 300)
+    try:
+        _read(consumer, engine, 2)
+        away = mock.patch("inference.consumer.KafkaConsumer", side_effect=KafkaConnectionError)
+        with away, pytest.raises(KafkaConnectionError):
+            consumer.rebuild()
+        _put(broker, topic, 1)
+        assert [record.offset for record in _read(consumer, engine, 1)] == [2]
+        consumer.rebuild()
+        _put(broker, topic, 1)
+        assert [record.offset for record in _read(consumer, engine, 1)] == [3]
+    finally:
+        consumer.close()
 
 
 def test_a_worker_that_was_cut_off_does_not_write_over_the_same_offset_of_another_topic(engine: Engine) -> None:

@@ -26,6 +26,7 @@ class Consumer:
     lag: int = 1
     forgotten: bool = False
     rebuilt: int = 0
+    unbuildable: bool = False
 
     def behind(self) -> tuple[dict[Partition, int], dict[Partition, int]]:
         if self.away:
@@ -37,6 +38,8 @@ class Consumer:
         return self.forgotten
 
     def rebuild(self) -> None:
+        if self.unbuildable:
+            raise KafkaConnectionError
         self.rebuilt += 1
 
 
@@ -92,3 +95,13 @@ def test_time_without_a_broker_does_not_count() -> None:
     assert consumer.rebuilt == 0
     look(worker, 1)
     assert (consumer.rebuilt, observer.stalls) == (1, [P])
+
+
+def test_a_broker_that_goes_away_just_then_costs_no_worker_and_the_next_try_builds_one() -> None:
+    consumer = Consumer(unbuildable=True)
+    worker = guarded(consumer, Observer(), InFlight(10, 10))
+    look(worker, 3)
+    assert consumer.rebuilt == 0
+    consumer.unbuildable = False
+    look(worker, 3)
+    assert consumer.rebuilt > 0
