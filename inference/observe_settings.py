@@ -62,6 +62,9 @@ class ObserveSettings(DatabaseSettings, KafkaSettings, KeySettings):
     write_rows: int = Field(default=1000, ge=1, le=100_000, description="most rows in one transaction")
     slot_seconds: int = Field(default=60, ge=1, le=3600, description="width of a summary slot")
     bin_rows: int = Field(default=8, ge=1, le=1024, description="rows in one bin of a summary")
+    embedding_samples: int = Field(
+        default=8, ge=0, le=1024, description="embeddings of an hour, class and route that are kept whole; 0: none"
+    )
     clock_future_seconds: float = Field(
         default=300, ge=0, description="produced_at later than this is quarantined, labelled_at refused"
     )

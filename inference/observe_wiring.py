@@ -96,7 +96,9 @@ class ObserveProgram:
 
     def _observation_loop(self, engine: Engine, publisher: Publisher) -> ObservationLoop:
         settings = self._settings
-        summaries = WindowSummaries({}, settings.slot_seconds, settings.bin_rows, settings.observer_id)
+        summaries = WindowSummaries(
+            {}, settings.slot_seconds, settings.bin_rows, settings.observer_id, settings.embedding_samples
+        )
         declared = Declared(
             modalities=settings.modalities,
             classes=settings.class_names,

@@ -1,4 +1,4 @@
-"""Writes outcomes: next offsets, log rows, dead letters and summaries, all in one transaction or not at all."""
+"""Writes outcomes: offsets, log rows, dead letters, summaries, samples, all in one transaction or not at all."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from inference.outcome import DeadLetter, Outcome, Predicted
 from inference.record import Partition, Record
 from inference.rows import modality_columns, prediction_columns
 from migrations.schema import partitions
+from migrations.schema.embedding_samples import embedding_samples
 from migrations.schema.metadata import TIMESTAMP
 from migrations.schema.prediction_log import dead_letters, modality_log, prediction_log, request_ids
 from migrations.schema.summaries import summaries
@@ -35,6 +36,10 @@ class Preview(Protocol):
 
     def rows(self, now: datetime) -> list[dict[str, Any]]:
         """Rows of the `summaries` table, the sum so far."""
+        ...
+
+    def embeddings(self) -> list[dict[str, Any]]:
+        """Rows of the `embedding_samples` table."""
         ...
 
 
@@ -165,6 +170,7 @@ class Recorder:
             insert_dead_letters(connection, letters)
             preview = self._summariser.preview(fresh)
             _upsert_summaries(connection, preview.rows(now))
+            upsert_all(connection, upsert(embedding_samples).on_conflict_do_nothing(), preview.embeddings())
         self._summariser.commit(preview)
         duplicates = len(predicted) - len(fresh)
         return Written(len(fresh), duplicates, len(letters), time.perf_counter() - started, refused)

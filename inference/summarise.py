@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.baseline import Baseline
+from inference.embedding_sampler import EmbeddingSampler, Sampled
 from inference.modalities.base import Modality
 from inference.outcome import Predicted
 from inference.projection import FUSED, Projector, Rows
@@ -19,9 +20,10 @@ from inference.summaries import Accumulator, SummaryRecord
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Records by model version, with a batch added."""
+    """Records and sampled embeddings by model version, with a batch added."""
 
     records: Mapping[str, list[SummaryRecord]]
+    sampled: Mapping[str, Sampled]
     worker_id: str
 
     def rows(self, now: datetime) -> list[dict[str, Any]]:
@@ -41,25 +43,41 @@ class Preview:
             for record in records
         ]
 
+    def embeddings(self) -> list[dict[str, Any]]:
+        """Rows of the `embedding_samples` table."""
+        return [row for sampled in self.sampled.values() for row in sampled.rows]
+
 
 @dataclass(frozen=True, slots=True)
 class _Version:
     """What is needed to add up one version's rows."""
 
     accumulator: Accumulator
+    sampler: EmbeddingSampler
     modalities: tuple[str, ...]
     quality: Mapping[str, int]
     projector: Projector
 
 
 class WindowSummaries:
-    """One accumulator per model version. `add_version` may be called by another thread than the rest."""
+    """One accumulator and sampler per model version. `add_version` may be called by another thread than the rest.
 
-    def __init__(self, modalities: Mapping[str, Modality], slot_seconds: int, bin_rows: int, worker_id: str) -> None:
+    `sample_rows` embeddings of an hour, class and route are kept whole.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        slot_seconds: int,
+        bin_rows: int,
+        worker_id: str,
+        sample_rows: int = 0,
+    ) -> None:
         self._modalities = modalities
         self._slot_seconds = slot_seconds
         self._bin_rows = bin_rows
         self._worker_id = worker_id
+        self._sample_rows = sample_rows
         self._versions: dict[str, _Version] = {}
 
     def add_version(
@@ -83,10 +101,12 @@ class WindowSummaries:
             slot_seconds=self._slot_seconds,
             q=self._bin_rows,
         )
+        known = {name: fingerprints[name] for name in projector.features}
+        sampler = EmbeddingSampler(version, known, classes, self._sample_rows)
         names = tuple(sorted(fingerprints.keys() - {FUSED}))
         if quality is None:
             quality = {name: len(self._modalities[name].quality_names) for name in names}
-        self._versions = {**self._versions, version: _Version(accumulator, names, dict(quality), projector)}
+        self._versions = {**self._versions, version: _Version(accumulator, sampler, names, dict(quality), projector)}
 
     def knows(self, version: str) -> bool:
         """Whether rows of a version can be added."""
@@ -106,6 +126,7 @@ class WindowSummaries:
                 version: self._versions[version].accumulator.preview(self._rows(group, self._versions[version]))
                 for version, group in by_version.items()
             },
+            {version: self._versions[version].sampler.preview(group) for version, group in by_version.items()},
             self._worker_id,
         )
 
@@ -113,6 +134,8 @@ class WindowSummaries:
         """Take a preview over, once its rows are committed."""
         for version, records in preview.records.items():
             self._versions[version].accumulator.commit(records)
+        for version, sampled in preview.sampled.items():
+            self._versions[version].sampler.commit(sampled)
 
     def forget(self, topic: str, partition: int) -> None:
         """Drop a partition's sums; a later row for it starts new records."""

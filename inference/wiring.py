@@ -109,7 +109,9 @@ class WorkerProgram:
             with engine.begin() as connection:
                 registry.register(connection, serving.card, serving.baseline, settings.model)
                 registry.adopt_if_none(connection, settings.model, version, actor=f"worker:{settings.worker_id}")
-        summaries = WindowSummaries(modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id)
+        summaries = WindowSummaries(
+            modalities(), settings.slot_seconds, settings.bin_rows, settings.worker_id, settings.embedding_samples
+        )
         self._prepare(summaries, serving)
         holder: ModelHolder[Arm] = ModelHolder(serving)
         self._metrics.watch_model_process(lambda: holder.current.model.pid or 0)

@@ -6,7 +6,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-MINIMUM_REVISION = "0019"
+MINIMUM_REVISION = "0020"
 # libpq's seconds and milliseconds: a silent connection is asked after 30 s, then three times in 30 s.
 _VANISHED = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 

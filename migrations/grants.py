@@ -42,6 +42,7 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "dead_letters": ('SELECT (topic, partition, "offset")', ADD, 'UPDATE ("offset")'),
         "offset_gaps": (ADD,),
         "summaries": (READ, ADD, "UPDATE"),
+        "embedding_samples": (ADD,),
         "labels": (READ, ADD, "UPDATE"),
         "rollouts": (READ,),
         "rollout_reports": (READ, ADD, "UPDATE"),
@@ -100,6 +101,7 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "dead_letters": (READ, "DELETE"),
         "label_slots": (READ, "DELETE"),
         "summaries": (READ, "DELETE"),
+        "embedding_samples": ("SELECT (slot_start, model_version, modality, request_id)", "DELETE"),
         "audit_log": _APPEND,
     },
     EMBEDDINGS: {},
@@ -122,6 +124,7 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "announce_read": (EMBEDDINGS, MONITOR),
     "read_embeddings": (EMBEDDINGS, MONITOR),
+    "read_embedding_samples": (EMBEDDINGS, MONITOR),
     "audit_digest": (),
     "audit_link": (),
     "audit_kept": (),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +13,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.table import Table
+from sqlalchemy import Engine
 
 from monitor.cli_jobs import opened
 from monitor.domain.audit import Head
 from monitor.errors import AuditError, EmbeddingsError
 from monitor.storage import audit, models
-from monitor.storage.embeddings import read
+from monitor.storage.embeddings import Read, read_bins, read_sample
 from monitor.terminal import complaints, console
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: who silenced, promoted, labelled, exported or read what.")
@@ -65,27 +67,60 @@ def listed(
     console.print(table, markup=False)
 
 
+Out = Annotated[Path, typer.Argument(help="the .npz to write; it must not exist")]
+Modality = Annotated[str, typer.Option(help="a modality of the model, or fused")]
+Since = Annotated[str, typer.Option(help="slots from then, as 2026-11-01T06:00Z")]
+Until = Annotated[str, typer.Option(help="up to, not including, then")]
+Reason = Annotated[str, typer.Option(help="why; kept in the audit log")]
+Version = Annotated[str | None, typer.Option(help="by default the champion")]
+
+
 @embeddings.command()
-def export(
-    out: Annotated[Path, typer.Argument(help="the .npz to write; it must not exist")],
-    modality: Annotated[str, typer.Option(help="a modality of the model, or fused")],
-    since: Annotated[str, typer.Option(help="slots from then, as 2026-11-01T06:00Z")],
-    until: Annotated[str, typer.Option(help="up to, not including, then")],
-    reason: Annotated[str, typer.Option(help="why; kept in the audit log")],
-    version: Annotated[str | None, typer.Option(help="by default the champion")] = None,
-) -> None:
+def export(out: Out, modality: Modality, since: Since, until: Until, reason: Reason, version: Version = None) -> None:
     """Write the bins of embeddings: `count` (K,) rows of each and the sums over them, by column, (K, width)."""
+
+    def of(engine: Engine, wanted: Read) -> tuple[dict[str, Any], str]:
+        found = read_bins(engine, wanted)
+        return {"count": found.count, **found.columns}, f"{found.rows} rows in {len(found.count)} bins"
+
+    _export(out, of, modality, since, until, reason, version)
+
+
+@embeddings.command()
+def sample(out: Out, modality: Modality, since: Since, until: Until, reason: Reason, version: Version = None) -> None:
+    """Write whole embeddings, some of every hour, class and route.
+
+    `vectors` (N, d) float16; `request_ids`, `predictions`, `routes` and `hours` (N,) say whose each is.
+    """
+
+    def of(engine: Engine, wanted: Read) -> tuple[dict[str, Any], str]:
+        found = read_sample(engine, wanted)
+        arrays = {each.name: getattr(found, each.name) for each in fields(found)}
+        return arrays, f"{len(found.vectors)} embeddings of {found.vectors.shape[1]} numbers"
+
+    _export(out, of, modality, since, until, reason, version)
+
+
+def _export(
+    out: Path,
+    of: Callable[[Engine, Read], tuple[dict[str, Any], str]],
+    modality: str,
+    since: str,
+    until: str,
+    reason: str,
+    version: str | None,
+) -> None:
+    """Write the arrays that `of` reads; what it says of them is printed."""
     if out.exists():
         raise EmbeddingsError(f"{out} exists already")
     begin, end = _time("--since", since), _time("--until", until)
     with opened() as (settings, engine):
         with engine.connect() as connection:
             chosen = version or models.champion(connection, settings.model).version
-        found = read(engine, chosen, modality, begin, end, actor=getpass.getuser(), reason=reason)
-    arrays: dict[str, Any] = {"count": found.count, **found.columns}
+        arrays, told = of(engine, Read(chosen, modality, begin, end, getpass.getuser(), reason))
     with out.open("xb") as file:
         np.savez(file, **arrays)
-    console.print(f"{found.rows} rows in {len(found.count)} bins of {chosen} written to {out}", soft_wrap=True)
+    console.print(f"{told} of {chosen} written to {out}", soft_wrap=True)
 
 
 def _time(name: str, text: str) -> datetime:
@@ -96,8 +131,3 @@ def _time(name: str, text: str) -> datetime:
     if at is None or at.tzinfo is None:
         raise EmbeddingsError(f"{name}: {text!r} is no time with its zone; 2026-11-01T06:00Z is one")
     return at
-
-
-@embeddings.callback()
-def _group() -> None:
-    """Keeps `export` a command of its own, however many there are."""

@@ -2,6 +2,7 @@
 
 from migrations.schema import (
     audit,
+    embedding_samples,
     lineage,
     monitoring,
     prediction_log,
@@ -15,6 +16,7 @@ from migrations.schema.metadata import metadata
 
 __all__ = [
     "audit",
+    "embedding_samples",
     "lineage",
     "metadata",
     "monitoring",

@@ -1,4 +1,4 @@
-"""What has no partitions and still must not grow without bound: request ids, refusals, counts of labels and summaries.
+"""What has no partitions and must not grow without bound: request ids, refusals, counts of labels, samples, summaries.
 
 Summaries go by the producers' clocks, so that a row may fall on any day: it must find its place, which a table that is
 divided by days cannot promise without a default partition, and one with a default partition cannot detach concurrently.
@@ -13,14 +13,16 @@ from typing import Any
 from sqlalchemy import Column, Connection, Select, Table, cast, delete, func, select
 from sqlalchemy.types import Date
 
+from migrations.schema.embedding_samples import embedding_samples
 from migrations.schema.prediction_log import dead_letters, label_slots, request_ids
 from migrations.schema.summaries import summaries
 
-# By table: when a row was written. Nothing refers to the rows.
+# By table: when a row was written, or the time that it is of. Nothing refers to the rows.
 OF_LOG: dict[Table, Column[datetime]] = {
     request_ids: request_ids.c.logged_at,
     dead_letters: dead_letters.c.recorded_at,
     label_slots: label_slots.c.slot_start,
+    embedding_samples: embedding_samples.c.slot_start,
 }
 AT_ONCE = 10_000  # rows of a transaction: a worker that claims ids waits for none of them
 

@@ -13,8 +13,14 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, select, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from demo import servers
+from inference.baseline import Baseline
+from inference.modalities.base import modalities
+from inference.projection import Projector
+from inference.recorder import Recorder
+from inference.summarise import WindowSummaries
 from migrations.connect import connect
-from migrations.schema import bins
+from migrations.schema import bins, embedding_samples
+from migrations.schema.feature_map import FeatureMap
 from migrations.schema.monitoring import alerts, audit_log
 from monitor import alert_wiring
 from monitor.domain.audit import Head
@@ -23,6 +29,8 @@ from monitor.tasks.security import Security
 from monitor.telemetry import Metrics
 from tests.support.commands import monitor_says
 from tests.support.monitored import Stage, StoryClock, Traffic, settings
+from tests.support.predicted import AT, CLASSES, FINGERPRINTS, VERSION, predicted
+from tests.support.recording import connected
 
 WRITERS, ROWS = 6, 15
 
@@ -211,6 +219,49 @@ def test_embeddings_are_read_only_by_who_announced_it_and_unusual_reads_page(
     assert "exists already" in monitor_says(*words, "--since", told_times[0], "--until", told_times[1])
     assert "no time with its zone" in monitor_says(*words[:2], "x", *words[3:], "--since", "now", "--until", "now")
     assert "a study" in monitor_says("audit", "list", "--action", "embeddings_read")
+
+
+def test_a_sample_of_whole_embeddings_is_the_smallest_draws_of_each_hour_and_class_and_its_reading_is_audited(
+    watched: tuple[Stage, Security, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, _, url = watched
+    made = [predicted(f"sampled-{number}", number) for number in range(400)]
+    features = FeatureMap.fit(np.array([row.prediction.embeddings["image"] for row in made]))
+    projector = Projector(len(CLASSES), dict.fromkeys(FINGERPRINTS, features))
+    baseline = Baseline(projector, {}, {}, {"encoders": FINGERPRINTS})
+    with connected(url) as engine:
+        for writer in range(2):  # each with its own half of the rows, and one of them forgetful
+            for part in range(2):
+                windows = WindowSummaries(modalities(), 60, 8, f"w{writer}{part}", sample_rows=3)
+                windows.add_version(VERSION, len(CLASSES), FINGERPRINTS, baseline)
+                ours = Recorder(engine, f"group {writer}{part}", "k1", windows)
+                rows = [row for row in made if row.record.offset % 2 == writer][part::2]
+                for start in range(0, len(rows), 7):
+                    ours.write(rows[start : start + 7], {})
+    monkeypatch.setenv("FUSIONWATCH_DATABASE_URL", url)
+    out = tmp_path / "sample.npz"
+    since, until = (AT + timedelta(days=days) for days in (-1, 1))
+    words = ["embeddings", "sample", str(out), "--modality", "image", "--reason", "a closer look", "--version", VERSION]
+    between = ["--since", since.isoformat(), "--until", until.isoformat()]
+    said = monitor_says(*words, *between).replace("\n", " ")
+    assert f"{3 * len(CLASSES)} embeddings of 8 numbers of {VERSION} written" in said
+    with np.load(out) as written:
+        found = dict(written)
+    by_class = {label: [row for row in made if row.prediction.label == label] for label in CLASSES}
+    smallest = [
+        row
+        for label in CLASSES
+        for row in sorted(by_class[label], key=lambda row: embedding_samples.draw(row.request.request_id))[:3]
+    ]
+    assert found["request_ids"].tolist() == [row.request.request_id for row in smallest]
+    assert found["predictions"].tolist() == [row.prediction.label for row in smallest]
+    assert set(found["routes"].tolist()) == {"fused"}
+    assert set(found["hours"].tolist()) == {AT.replace(tzinfo=None, minute=0, second=0, microsecond=0)}
+    wanted = np.array([row.prediction.embeddings["image"] for row in smallest])
+    np.testing.assert_allclose(found["vectors"], wanted, rtol=2**-10, atol=1e-7)
+    assert "a closer look" in monitor_says("audit", "list", "--action", "embeddings_read")
+    nothing = [*words[:2], "other.npz", *words[3:], "--since", until.isoformat(), "--until", until.isoformat()]
+    assert "has no sampled embeddings of 'image' in that time" in monitor_says(*nothing).replace("\n", " ")
 
 
 def test_a_broken_chain_pages_until_it_holds_again(watched: tuple[Stage, Security, str]) -> None:

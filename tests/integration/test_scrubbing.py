@@ -205,5 +205,6 @@ def test_no_secret_and_no_raw_input_is_kept_or_told(
         **tables(owner),
     }
     told["this process's log"] = caplog.text
-    assert all(f"table {name}" in told for name in ("dead_letters", "labels", "modality_log", "audit_log"))
+    written = ("dead_letters", "labels", "modality_log", "audit_log", "embedding_samples")
+    assert all(told[f"table {name}"] for name in written)
     assert found_in(told) == []

@@ -24,6 +24,7 @@ from demo.examples import example_stream
 from inference import registry
 from inference.models.checkpoint import CARD, WEIGHTS, load_checkpoint, write_manifest
 from migrations.schema import bins as schema_bins
+from migrations.schema import embedding_samples as samples
 from migrations.schema.monitoring import audit_log, baselines, model_aliases, model_versions
 from migrations.schema.prediction_log import dead_letters, labels, modality_log, prediction_log
 from migrations.schema.summaries import summaries
@@ -105,6 +106,11 @@ def test_a_request_is_answered_logged_and_summarised(worker: WorkerProcess, send
     assert len(rows(engine, select(baselines))) == 1
     stored = rows(engine, select(summaries).where(summaries.c.modality == "fused"))
     assert sum(s.counts["rows"] for s in stored) == sum(schema_bins.load(s.bins).rows for s in stored) == 1
+    sampled = rows(engine, select(samples.embedding_samples).order_by(samples.embedding_samples.c.modality))
+    assert [(each.modality, each.request_id, each.prediction, each.route) for each in sampled] == [
+        (name, "good", row.prediction, "fused") for name in ("fused", "image", "text")
+    ]
+    assert all(np.isfinite(samples.load(each.embedding)).all() for each in sampled)
 
 
 def test_bad_messages_are_dead_lettered_with_their_reasons(worker: WorkerProcess, send: Send, engine: Engine) -> None:

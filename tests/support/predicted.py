@@ -78,6 +78,9 @@ class NoSummaries:
     def rows(self, _now: datetime, /) -> list[dict[str, Any]]:
         return []
 
+    def embeddings(self) -> list[dict[str, Any]]:
+        return []
+
     def commit(self, preview: Any) -> None:
         pass
 
