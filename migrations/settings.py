@@ -48,6 +48,8 @@ class EnvironmentSettings(BaseSettings):
         except SettingsSourceError as error:
             # the text names the field and not what was found, which may hold a secret
             raise SettingsError(f"a value is not JSON: {error}") from None
+        except RecursionError:
+            raise SettingsError("a value is JSON that is nested too deeply") from None
         except OSError as error:
             raise SettingsError(f"a path cannot be looked at: {error.strerror}") from None
 

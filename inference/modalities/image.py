@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_BYTES = 10_000_000
 # 75 MB of RGB: larger files are bombs or belong to another pipeline.
 MAX_PIXELS = 25_000_000
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from 89 million on: refused here long before
 # Encoders write about ten. Each costs a pass over the whole picture however few bytes it has: 0.2 s at MAX_PIXELS.
 MAX_SCANS = 32
 # Sharpness and noise are read at full resolution from the centre, the others from every nth pixel, so that their cost

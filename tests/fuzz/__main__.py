@@ -23,14 +23,16 @@ def main() -> None:
         servers.migrate(url)
         engine = connect(url, application="fuzz")
         chosen = [*targets.parsers(), *targets.decoders(), targets.settings(), targets.api(engine)]
-        found = fuzz(chosen, inputs, seed)
+        print(f"{'target':<12} {'inputs':>9} {'seconds':>8} {'longest':>9} {'grown':>8}", flush=True)
+        found = []
+        for each in fuzz(chosen, inputs, seed):
+            found.append(each)
+            print(
+                f"{each.target:<12} {each.inputs:>9} {each.seconds:>8.1f} {each.longest * 1000:>6.1f} ms "
+                f"{each.grown / 2**20:>4.1f} MiB",
+                flush=True,
+            )
         engine.dispose()
-    print(f"{'target':<12} {'inputs':>9} {'seconds':>8} {'longest':>9} {'grown':>8}")
-    for each in found:
-        print(
-            f"{each.target:<12} {each.inputs:>9} {each.seconds:>8.1f} {each.longest * 1000:>6.1f} ms "
-            f"{each.grown / 2**20:>4.1f} MiB"
-        )
     print(f"{'all':<12} {sum(each.inputs for each in found):>9} {sum(each.seconds for each in found):>8.1f}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -29,9 +29,10 @@ class Fuzzed:
     grown: int
 
 
-def fuzz(targets: Sequence[Target], inputs: int, seed: int) -> list[Fuzzed]:
+def fuzz(targets: Sequence[Target], inputs: int, seed: int) -> Iterator[Fuzzed]:
     """Share `inputs` among the targets. Raises AssertionError with the input, in hexadecimal, that broke a promise."""
-    return [_fuzz(target, max(20, round(inputs * target.share)), Random(f"{seed} {target.name}")) for target in targets]
+    for target in targets:
+        yield _fuzz(target, max(20, round(inputs * target.share)), Random(f"{seed} {target.name}"))
 
 
 def _fuzz(target: Target, inputs: int, random: Random) -> Fuzzed:

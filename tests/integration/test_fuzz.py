@@ -18,7 +18,7 @@ INPUTS = 2000
 def test_parsers_decoders_settings_and_api_stand_whatever_comes(database: str) -> None:
     engine = connect(database, application="test")
     chosen = [*targets.parsers(), *targets.decoders(), targets.settings(), targets.api(engine)]
-    found = fuzz(chosen, INPUTS, seed=7)
+    found = list(fuzz(chosen, INPUTS, seed=7))
     engine.dispose()
     assert sum(target.share for target in chosen) == pytest.approx(1)
     assert {each.target for each in found} >= {"request", "label", "observation", "image", "text", "settings", "api"}
@@ -37,4 +37,4 @@ def test_a_target_that_breaks_its_promise_is_told_with_the_input() -> None:
             raise ValueError("met")
 
     with pytest.raises(AssertionError, match=r"fragile: ValueError: met\ninput: [0-9a-f]*ff"):
-        fuzz([Target("fragile", 1, [b"abc"], check)], 5000, seed=1)
+        list(fuzz([Target("fragile", 1, [b"abc"], check)], 5000, seed=1))

@@ -62,6 +62,7 @@ def test_only_the_database_must_be_named(environment: pytest.MonkeyPatch) -> Non
             '{"a": {"channel": "alertmanager", "url": "http://am", "username": "ann"}}',
             "receiver 'a': username and password go together",
         ),
+        ("RECEIVERS", "[" * 100_000, "nested too deeply"),
         ("GATE_ALPHA", "2", "FUSIONWATCH_GATE_ALPHA"),
         ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO'"),
     ],
