@@ -16,7 +16,7 @@ PREFIX = "FUSIONWATCH_"
 def _psycopg2_url(url: SecretStr) -> SecretStr:
     try:
         parsed = make_url(url.get_secret_value())
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # whose text may tell the password, taken for a port
         raise ValueError("not a database URL") from None
     if parsed.drivername != "postgresql+psycopg2" or not parsed.database:
         raise ValueError(f"needs the scheme postgresql+psycopg2 and a database name, not {parsed.drivername!r}")
@@ -50,6 +50,8 @@ class EnvironmentSettings(BaseSettings):
             raise SettingsError(f"a value is not JSON: {error}") from None
         except RecursionError:
             raise SettingsError("a value is JSON that is nested too deeply") from None
+        except UnicodeEncodeError:
+            raise SettingsError("a value holds bytes that are not UTF-8") from None
         except OSError as error:
             raise SettingsError(f"a path cannot be looked at: {error.strerror}") from None
 

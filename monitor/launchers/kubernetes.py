@@ -28,8 +28,9 @@ class KubernetesOptions(Options):
     """The image and what its pod gets. Server, token and authority are by default those of the pod's own account.
 
     `env_from` names secrets, and `config_maps` such, whose entries are the trainer's settings; `claims` maps persistent
-    volume claims to where they are mounted, `resources` are limits such as {"nvidia.com/gpu": "1"}. The pod runs as
-    `user`, who owns what it writes, on a read-only disk but for `/tmp`.
+    volume claims to where they are mounted, and `secrets` those whose entries become files there, if they exist;
+    `resources` are limits such as {"nvidia.com/gpu": "1"}. The pod runs as `user`, who owns what it writes, on a
+    read-only disk but for `/tmp`.
     """
 
     image: str = Field(min_length=1)
@@ -41,6 +42,7 @@ class KubernetesOptions(Options):
     env_from: tuple[str, ...] = ()
     config_maps: tuple[str, ...] = ()
     claims: dict[str, str] = Field(default_factory=dict)
+    secrets: dict[str, str] = Field(default_factory=dict)
     resources: dict[str, str] = Field(default_factory=dict)
     user: int = Field(default=10_001, ge=1)
     keep_seconds: int = Field(default=86_400, ge=0)
@@ -54,7 +56,9 @@ def manifest(options: KubernetesOptions, wanted: Launch) -> dict[str, Any]:
         "app.kubernetes.io/component": "trainer",
         "fusionwatch/job": str(wanted.job_id),
     }
-    mounts = [{"name": name, "mountPath": path} for name, path in sorted(options.claims.items())]
+    mounts: list[dict[str, Any]] = [{"name": name, "mountPath": path} for name, path in sorted(options.claims.items())]
+    files = {f"secret-{number}": each for number, each in enumerate(sorted(options.secrets.items()))}
+    mounts += [{"name": volume, "mountPath": path, "readOnly": True} for volume, (_, path) in files.items()]
     container: dict[str, Any] = {
         "name": "trainer",
         "image": options.image,
@@ -72,6 +76,7 @@ def manifest(options: KubernetesOptions, wanted: Launch) -> dict[str, Any]:
         },
     }
     claimed = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in sorted(options.claims)]
+    secret = [{"name": volume, "secret": {"secretName": name, "optional": True}} for volume, (name, _) in files.items()]
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -84,7 +89,7 @@ def manifest(options: KubernetesOptions, wanted: Launch) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
-        "volumes": [{"name": SCRATCH, "emptyDir": {}}, *claimed],
+        "volumes": [{"name": SCRATCH, "emptyDir": {}}, *claimed, *secret],
         **({"serviceAccountName": options.service_account} if options.service_account else {}),
     }
     return {

@@ -169,6 +169,17 @@ def test_each_program_reaches_the_database_by_a_secret_of_its_own() -> None:
     }
 
 
+def test_whoever_reaches_the_database_finds_its_authority_at_one_place_if_there_is_one(found: Rendered) -> None:
+    trainer = ("trainer", launched()["spec"]["template"]["spec"])
+    for name, pod in (*pods(found), trainer):
+        (container,) = pod["containers"]
+        mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+        volumes = {each["name"]: each.get("secret") for each in pod["volumes"]}
+        known = volumes[mounts["/database"]] if "/database" in mounts else None
+        authority = {"secretName": "fusionwatch-database", "optional": True}
+        assert known == (None if name == "gateway" else authority), name
+
+
 def test_programs_know_their_commands(found: Rendered) -> None:
     for _, pod in (*pods(found), ("trainer", launched()["spec"]["template"]["spec"])):
         command = tuple(pod["containers"][0]["command"])

@@ -196,6 +196,7 @@ def test_a_kubernetes_job_is_posted_to_the_api_server(tmp_path: Path) -> None:
         "env_from": ["fusionwatch"],
         "config_maps": ["trainer"],
         "claims": {"checkpoints": "/var/lib/fusionwatch/checkpoints"},
+        "secrets": {"checkpoints": "/database"},
         "resources": {"nvidia.com/gpu": "1"},
     }
     with answering(201, 409, 422) as stub:
@@ -214,7 +215,8 @@ def test_a_kubernetes_job_is_posted_to_the_api_server(tmp_path: Path) -> None:
     assert pod["restartPolicy"] == "Never"
     (container,) = pod["containers"]
     assert container["command"] == ["fusionwatch-inference", "trainer", "--job", "7"]
-    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+    assert [each["name"] for each in container["volumeMounts"]] == [each["name"] for each in pod["volumes"]]
+    assert pod["volumes"][-1]["secret"] == {"secretName": "checkpoints", "optional": True}
     assert container["envFrom"] == [{"configMapRef": {"name": "trainer"}}, {"secretRef": {"name": "fusionwatch"}}]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
     long = Launch(7, "A Model_with/odd letters", 2, WANTED.deadline, NOW)

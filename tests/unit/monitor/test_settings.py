@@ -63,6 +63,8 @@ def test_only_the_database_must_be_named(environment: pytest.MonkeyPatch) -> Non
             "receiver 'a': username and password go together",
         ),
         ("RECEIVERS", "[" * 100_000, "nested too deeply"),
+        ("DATABASE_URL", "postgresql+psycopg2://u:hunter2", "not a database URL"),
+        ("ROUTES", '[{"matchers": ["severity=\udce1"], "receiver": "x"}]', "not UTF-8"),
         ("GATE_ALPHA", "2", "FUSIONWATCH_GATE_ALPHA"),
         ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO'"),
     ],
