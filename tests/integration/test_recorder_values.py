@@ -178,7 +178,7 @@ def engine(postgres_server: servers.Database) -> Iterator[Engine]:
     postgres_server.drop("recorder_values")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.lists(anything(), min_size=1, max_size=4, unique_by=lambda row: row.request.request_id))
 def test_every_value_comes_back_as_it_was(engine: Engine, rows: list[Predicted]) -> None:
     now = datetime.now(UTC)

@@ -42,7 +42,6 @@ def test_no_endpoint_breaks_its_contract(engine: Engine) -> None:
 def _held(operation: Any) -> None:
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=(Phase.explicit, Phase.generate),

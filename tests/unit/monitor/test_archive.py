@@ -57,7 +57,7 @@ def digest(given: pa.RecordBatch) -> str:
     return told.hexdigest()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(ROWS, ROWS)
 def test_a_digest_tells_rows_apart_and_not_how_they_lie_in_memory(rows: list[Any], others: list[Any]) -> None:
     within = batch([*others, *rows, *others]).slice(len(others), len(rows))

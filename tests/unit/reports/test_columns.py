@@ -65,7 +65,7 @@ def test_what_cannot_be_compared_is_left_out_with_its_reason() -> None:
     assert compare(reference(), {"audio": Summary("audio")}, 1).left_out[0] == "audio: the baseline has no rows of it"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(1, 40), q=st.integers(1, 9), empty=st.booleans())
 def test_few_rows_and_empty_columns_make_whole_columns(rows: int, q: int, empty: bool) -> None:
     made = image(rows, q=q)

@@ -60,7 +60,7 @@ def estimate(drawn: Draw, right: dict[str, bool]) -> float:
 
 
 @given(st.integers(0, 300), st.integers(1, 400), st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_answer_has_a_known_chance_and_none_comes_twice(n: int, wanted: int, seed: int) -> None:
     frame = population(n, 5)
     drawn = draw(frame, wanted, seed=seed, where=HERE, short_classes=("c",))
@@ -85,7 +85,7 @@ def test_an_allocation_takes_what_was_wanted_from_every_stratum_there_is(rows: d
 
 
 @given(st.integers(60, 160), st.integers(15, 50), st.integers(0, 1000))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_accuracy_estimated_from_the_queue_has_no_bias(n: int, wanted: int, seed: int) -> None:
     frame = population(n, seed)
     right = truth(frame)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from migrations.schema.bins import EMPTY, Bins, BinsError, dump, extend, from_rows, halve, level, load, merge
 
 Values = NDArray[np.float32]
-lawful = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+lawful = settings(max_examples=50)
 
 
 def drawn(n: int, seed: int) -> Values:

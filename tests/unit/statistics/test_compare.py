@@ -34,7 +34,7 @@ def plain_mmd(x: Array, y: Array, bandwidth: float) -> tuple[float, float]:
     return unbiased, (xx + n) / n**2 + (yy + m) / m**2 - 2 * xy / (n * m)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(2, 9), st.integers(2, 9), st.integers(1, 4), st.integers(0, 99))
 def test_the_exact_mmd_is_that_of_two_loops(n: int, m: int, d: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

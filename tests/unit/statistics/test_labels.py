@@ -82,7 +82,7 @@ def test_a_known_error_is_measured(gap: float) -> None:
     assert found.mean() == pytest.approx(gap, abs=4 * found.std() / math.sqrt(20) + 0.003)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(answers_of_any_kind)
 def test_the_error_is_a_share_whatever_the_answers(answers: Answers) -> None:
     found = debiased_ece(*answers)
@@ -92,7 +92,7 @@ def test_the_error_is_a_share_whatever_the_answers(answers: Answers) -> None:
     assert math.copysign(1, found) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(answers_of_any_kind, st.floats(0.1, 10))
 def test_only_relative_weights_count(answers: Answers, scale: float) -> None:
     confidence, correct = answers

@@ -35,7 +35,7 @@ def test_the_weighted_share_by_hand() -> None:
     assert effective_rows(np.array([1.0, 2.0, 1.0])) == pytest.approx(16 / 6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.01, 1)), min_size=1, max_size=50))
 def test_weighted_shares_lie_within_their_intervals(rows: list[tuple[bool, float]]) -> None:
     values, chance = (np.array(each, np.float64) for each in zip(*rows, strict=True))

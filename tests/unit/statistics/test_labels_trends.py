@@ -25,7 +25,7 @@ from monitor.domain.window import FUSED, IncomparableError, Labelled, Reference,
 from tests.support.labelled import CLASSES, FINE, REFERENCE, Array, answered, histogram, judged
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 1)), min_size=2, max_size=FINE))
 def test_the_isotonic_map_is_that_of_the_min_max_formula(cells: list[tuple[int, float]]) -> None:
     count = np.array([n for n, _ in cells], np.float64)

@@ -136,7 +136,7 @@ def test_windows_out_of_control_teach_nothing() -> None:
     assert push(calibrating, 0, hour=0, value=9.0, in_control=False, plan=PLAN) == calibrating
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), stop=st.integers(1, 179), late=st.integers(0, 179))
 def test_a_restart_or_late_data_change_nothing_of_what_comes_out(seed: int, stop: int, late: int) -> None:
     """Stored and loaded at any window, or replayed from before a window that came late: the same panel."""

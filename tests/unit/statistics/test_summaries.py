@@ -54,7 +54,7 @@ def feed(made: Baseline, rows: Rows, cuts: list[int], **limits: int) -> list[Sum
     return list(stored.values())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(st.integers(0, 300), max_size=8))
 def test_any_batching_gives_the_same_window(made: Baseline, traffic: Rows, cuts: list[int]) -> None:
     whole, parts = (window_summaries(feed(made, traffic, each)) for each in ([], cuts))
