@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; its rows lie beside it."""
     folder = tmp_path_factory.mktemp("sequences")
     config = write_sequences(folder, 700, seed=3)
-    config.write_text(config.read_text().replace("600", "180"))
+    config.write_text(config.read_text().replace("1200", "180"))
     assert cli_train.run(config, force=False) == cli_train.FINISHED
     return folder / "trained"
 
