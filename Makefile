@@ -39,7 +39,7 @@ setup: $(VENV)/.dev ## Make .venv with everything in it
 demo: $(VENV)/.demo ## Play the story on this machine; ARGS="--once --json out.json" ends by itself
 	@$(BIN)/fusionwatch-demo play $(ARGS)
 
-demo-retrain: $(VENV)/.demo ## Play the closed loop: good, bad and weaker candidates, what dies on the way; ARGS="--json out.json"
+demo-retrain: $(VENV)/.demo ## Play the closed loop: good, bad and weaker candidates, what dies on the way (ten minutes); ARGS="--json out.json"
 	@$(BIN)/fusionwatch-demo retrain $(ARGS)
 
 gameday: $(VENV)/.demo ## Random faults of every class on real servers, and a table of them (20 minutes); ARGS="--seed 3 --json out.json"

@@ -32,6 +32,12 @@ class Totals:
     duplicated: int
     labels: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.sent} sent, {self.answered} answered, {self.logged} logged, {self.dead_lettered} dead-lettered, "
+            f"{self.lost} lost, {self.duplicated} twice"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Topics:

@@ -25,6 +25,9 @@ class Told:
     detected_at: datetime
     resolved_at: datetime | None
 
+    def __str__(self) -> str:
+        return f"{self.severity} {self.alertname} ({self.modality}) at {self.detected_at:%H:%M:%S}"
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:

@@ -87,13 +87,18 @@ def promotion(loop: Loop, result: StepResult) -> None:
     stage, former = loop.stage, loop.value(CHAMPION)
     job = loop.job()
     gate = ((job.result or {}).get("gate") or {}) if job is not None else {}
-    result.expect("the gate lets the candidate through", gate.get("outcome") == "passed", gate.get("conditions"))
+    checks = [f"{each['name']} {each['outcome']}" for each in gate.get("conditions", ())]
+    result.expect(
+        "the gate lets the candidate through", gate.get("outcome") == "passed", ", ".join(checks) or "no gate"
+    )
     loop.wait("the challenger runs in shadow", lambda: _place(loop)[0] != "shadow")
-    result.expect("it passes shadow by labels", _place(loop)[0] == "canary", _place(loop))
+    stands, percent = _place(loop)
+    result.expect("it passes shadow by labels", stands == "canary", f"{stands}, {percent}%")
     loop.wait("the challenger answers a part in canary", lambda: _place(loop) == ("canary", 100) or _ended(loop))
     caught = _crash_in_mid_promotion(loop)
     result.injected_at = datetime.now(UTC)
-    result.expect("the database goes down while the promotion is written", caught, caught)
+    when = "with the champion's row being changed" if caught else "before or after it"
+    result.expect("the database goes down while the promotion is written", caught, when)
     after = loop.value(CHAMPION)
     result.expect("the former champion is the only one meanwhile", after == former, after)
     number = job.job_id if job is not None else 0
@@ -208,7 +213,8 @@ def hung_trainer(loop: Loop, result: StepResult) -> None:
     result.injected_at = datetime.now(UTC)
     loop.stage.view.say("the trainer is stopped with SIGSTOP: it hangs and holds its lease")
     job = loop.job_over(result, number, "failed")
-    result.expect("its lease is free", job is not None and job.lease_until is None, job and job.lease_until)
+    lease = "no job" if job is None else job.lease_until or "nobody holds one"
+    result.expect("its lease is free", job is not None and job.lease_until is None, lease)
     result.expect("the deadline is named", job is not None and "deadline passed" in str(job.error), job and job.error)
     detect(loop.stage, result, "RetrainFailed", None, loop.stage.pace.at_most)
     loop.trainer.resume()

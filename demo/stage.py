@@ -110,7 +110,8 @@ def resolve(stage: Stage, result: StepResult) -> None:
         return alert if alert is not None and alert.resolved_at is not None else None
 
     found = stage.await_(f"waiting for {alertname} to resolve", ended, stage.pace.at_most)
-    result.expect(f"{alertname} resolves by itself", found is not None, found.resolved_at if found else "still firing")
+    over = f"{found.resolved_at:%H:%M:%S}" if found else "still firing"
+    result.expect(f"{alertname} resolves by itself", found is not None, over)
     if found is not None:
         result.resolved_at = found.resolved_at
         stage.view.say(f"resolved: {alertname} ({modality})", "green")
