@@ -105,8 +105,8 @@ class Context:
         )
 
     def _judged_calibration(self, connection: Connection, version: str | None) -> VerdictName:
-        checks = newest_checks(connection, self.model, self.clock.now(), timedelta(days=1))
-        verdicts = [c.verdict for c in checks if c.detector == "calibration" and c.model_version == version]
+        checks = newest_checks(connection, self.model, self.clock.now(), timedelta(days=1), "calibration")
+        verdicts = [each.verdict for each in checks if each.model_version == version]
         return next((name for name in ("drift", "ok", "insufficient", "no_baseline") if name in verdicts), "no_data")
 
 

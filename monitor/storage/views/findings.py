@@ -22,15 +22,22 @@ _WIDTHS = 2**20  # more seconds than the widest window has: a cursor is start an
 _SHOWN = [findings.c[name] for name in FindingView.model_fields]
 
 
-def newest_checks(connection: Connection, model: str, now: datetime, horizon: timedelta) -> list[FindingView]:
-    """The newest finding of each detector and modality whose window started within `horizon`."""
+def newest_checks(
+    connection: Connection, model: str, now: datetime, horizon: timedelta, *detectors: str
+) -> list[FindingView]:
+    """The newest finding of each detector, or of these alone, and modality whose window started within `horizon`."""
+    since = now - horizon
     query = (
         select(*_SHOWN)
         .ext(distinct_on(findings.c.detector, findings.c.modality))
-        .where(findings.c.model == model, findings.c.window_start >= now - horizon, findings.c.window_start <= now)
+        .where(findings.c.model == model, findings.c.window_start >= since, findings.c.window_start <= now)
+        # follows from the above, and is what the index of series has
+        .where(findings.c.window_end > since)
         .order_by(findings.c.detector, findings.c.modality, findings.c.window_end.desc(), findings.c.finding_id.desc())
         .limit(MAX_CHECKS)
     )
+    if detectors:
+        query = query.where(findings.c.detector.in_(detectors))
     return [FindingView.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
 

@@ -58,6 +58,6 @@ def calibration(desk: At, minutes: Annotated[int | None, Query(ge=1, le=MAX_MINU
 def _newest(desk: Desk) -> dict[str, FindingDetail]:
     """The newest finding of each check that this page tells of, within a day, by detector."""
     shown = desk.shown
-    checks = newest_checks(desk.connection, shown.model, shown.clock.now(), timedelta(days=1))
-    ids = [each.finding_id for each in checks if each.detector in (CONFIDENCE, ESTIMATE, CALIBRATION)]
-    return {each.detector: each for each in details_of(desk.connection, ids)}
+    wanted = (CONFIDENCE, ESTIMATE, CALIBRATION)
+    checks = newest_checks(desk.connection, shown.model, shown.clock.now(), timedelta(days=1), *wanted)
+    return {each.detector: each for each in details_of(desk.connection, [each.finding_id for each in checks])}
