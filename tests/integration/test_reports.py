@@ -67,13 +67,13 @@ def rows(engine: Engine) -> list[Row[Any]]:
 
 
 def test_a_day_is_reported_once_by_however_many_monitors(stage: Stage) -> None:
-    task(stage).run()
+    task(stage, reports=["daily"]).run()
     assert rows(stage.engine) == [], "the day is not over"
     stage.clock.at = DUE
     barrier = threading.Barrier(4)
 
     def monitor() -> None:
-        made = task(stage)
+        made = task(stage, reports=["daily"])
         barrier.wait()
         made.run()
 
@@ -82,7 +82,7 @@ def test_a_day_is_reported_once_by_however_many_monitors(stage: Stage) -> None:
         each.start()
     for each in threads:
         each.join()
-    task(stage).run()
+    task(stage, reports=["daily"]).run()
     (one,) = rows(stage.engine)
     assert (one.cadence, one.state, one.attempts, one.error) == ("daily", "done", 1, None)
     assert (one.period_start, one.period_end) == (TODAY.start, TODAY.end)
@@ -116,7 +116,7 @@ def test_a_report_that_fails_is_tried_again_and_one_whose_maker_is_lost_is_taken
     metrics = Metrics()
     renderer = report_wiring.making(settings("postgresql+psycopg2://none/none"), stage.engine, metrics)._renderer
     making = Making(stage.engine, "fusion", broken, renderer, metrics, stage.clock)
-    failing = Reports(making, Plan(), routes=(), channels={}, links=Links("", ""), metrics=metrics)
+    failing = Reports(making, Plan([Cadence.DAILY]), routes=(), channels={}, links=Links("", ""), metrics=metrics)
     for attempt in (1, 2):
         with pytest.raises(ConnectionError):
             failing.run()
