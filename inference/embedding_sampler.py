@@ -19,11 +19,15 @@ MAX_HOURS = 48  # whose draws are remembered
 
 
 class Stratum(NamedTuple):
-    """What is sampled by itself; `slot` is Unix seconds."""
+    """What is sampled by itself; `slot` is Unix seconds, `names` whose embeddings a row has.
+
+    A modality's sample is of the rows that have it: of each set of names that holds it the smallest draws are there.
+    """
 
     slot: int
     prediction: str
     route: str
+    names: tuple[str, ...]
 
 
 Draws = Mapping[Stratum, tuple[float, ...]]
@@ -62,10 +66,11 @@ class EmbeddingSampler:
             if row.quarantine is not None or label is None:
                 continue
             slot = int(row.request.produced_at.timestamp()) // stored.SLOT_SECONDS * stored.SLOT_SECONDS
-            stratum = Stratum(slot, label, row.prediction.route)
+            names = tuple(name for name in self._fingerprints if name in row.prediction.embeddings)
+            stratum = Stratum(slot, label, row.prediction.route, names)
             before = draws.get(stratum) or self._hours.get(slot, {}).get(stratum, ())
             drawn = stored.draw(row.request.request_id)
-            if len(before) < self._kept or drawn < before[-1]:
+            if (len(before) < self._kept or drawn < before[-1]) and _sound(row, names):
                 draws[stratum] = self._with(before, drawn)
                 chosen.extend(self._of(row, stratum, drawn))
         return Sampled(chosen, draws)
@@ -84,7 +89,6 @@ class EmbeddingSampler:
         return tuple(smallest[: self._kept])
 
     def _of(self, row: Predicted, stratum: Stratum, drawn: float) -> list[dict[str, Any]]:
-        vectors = {name: row.prediction.embeddings.get(name) for name in self._fingerprints}
         return [
             {
                 "slot_start": datetime.fromtimestamp(stratum.slot, UTC),
@@ -96,8 +100,11 @@ class EmbeddingSampler:
                 "route": stratum.route,
                 "draw": drawn,
                 "kept": self._kept,
-                "embedding": stored.dump(vector),
+                "embedding": stored.dump(row.prediction.embeddings[name]),
             }
-            for name, vector in vectors.items()
-            if vector is not None and np.isfinite(vector).all()
+            for name in stratum.names
         ]
+
+
+def _sound(row: Predicted, names: Sequence[str]) -> bool:
+    return all(np.isfinite(row.prediction.embeddings[name]).all() for name in names)

@@ -47,14 +47,25 @@ def thinned(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 
 @given(
-    rows=st.lists(st.tuples(st.sampled_from(CLASSES[:2]), st.sampled_from(["fused", "fallback:text"]), st.booleans())),
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(CLASSES[:2]),
+            st.sampled_from(["fused", "fallback:text"]),
+            st.booleans(),
+            st.sets(st.sampled_from(sorted(FINGERPRINTS))),
+        )
+    ),
     workers=st.integers(1, 4),
     data=st.data(),
 )
 def test_the_sample_does_not_depend_on_batches_workers_or_restarts(
-    rows: list[tuple[str, str, bool]], workers: int, data: st.DataObject
+    rows: list[tuple[str, str, bool, set[str]]], workers: int, data: st.DataObject
 ) -> None:
-    made = [answered(i, label, route, int(late)) for i, (label, route, late) in enumerate(rows)]
+    """Also where some rows come without some embeddings, as an observed model's may."""
+    made = [
+        answered(i, label, route, int(late), embeddings={name: np.ones(2, np.float32) for name in names})
+        for i, (label, route, late, names) in enumerate(rows)
+    ]
     ours = [sampler() for _ in range(workers)]
     found: list[dict[str, Any]] = []
     left = made
