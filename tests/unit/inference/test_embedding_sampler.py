@@ -53,7 +53,9 @@ def thinned(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
             st.sampled_from(["fused", "fallback:text"]),
             st.booleans(),
             st.sets(st.sampled_from(sorted(FINGERPRINTS))),
-        )
+        ),
+        min_size=40,
+        max_size=60,
     ),
     workers=st.integers(1, 4),
     data=st.data(),
