@@ -42,7 +42,7 @@ def of_partition(partition: Partition) -> list[Dataset]:
     table = partition.as_table()
     found = [Dataset.of_table(partition.table, select(table), table)]
     if partition.table == LOG:
-        found.append(Dataset(LABELLED, labels.judged(table), ("request_id",)))
+        found.append(Dataset(LABELLED, labels.judged_of(table), ("request_id",)))
     return found
 
 

@@ -8,43 +8,96 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, Table, case, func, select
+from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table, case, func, select, true
 
 from migrations.schema import bins as schema_bins
-from migrations.schema.prediction_log import labels, prediction_log
+from migrations.schema.prediction_log import labels, prediction_log, request_ids
 from migrations.schema.retraining import label_queue
 from migrations.schema.summaries import summaries
-from monitor.domain.window import FUSED, Labelled
+from monitor.domain.window import FUSED, Labelled, Window
 
 MOST_CLASSES = 32  # probabilities of so many classes are read
 MOST_SUMMARIES = 120  # a few megabytes
 
 
-def judged(log: Table = prediction_log) -> Select[Any]:
-    """Answers of the log, or of one partition of it, that a label judges, each with its label.
+def judged(
+    model_version: str,
+    *conditions: ColumnElement[bool],
+    order: Column[datetime],
+    limit: int,
+    within: Window | None = None,
+) -> Select[Any]:
+    """A version's answers that a label judges, each with its label and, as `answered_at`, when it was logged.
 
-    Rows with an error, without a confidence or in quarantine are left out.
+    Conditions are on the labels; the newest `limit` by `order` are taken, the newest first, with `within` of answers
+    logged then only. Rows with an error, without a confidence or in quarantine are left out.
     """
+    wanted = [prediction_log.c.model_version == model_version, *usable(prediction_log)]
+    if within is not None:
+        wanted += [prediction_log.c.logged_at >= within.start, prediction_log.c.logged_at < within.end]
+    answer = looked_up(*wanted)
     return (
-        select(
-            labels.c.request_id,
-            labels.c.received_at,
-            log.c.model_version,
-            log.c.confidence,
-            log.c.prediction,
-            log.c.route,
-            # wide ones would be most of the transfer, and calibration does without
-            case((func.cardinality(log.c.probabilities) <= MOST_CLASSES, log.c.probabilities)).label("probabilities"),
-            labels.c.label,
-            labels.c.source,
-            func.coalesce(labels.c.verdict, "").label("verdict"),
-            # what we drew ourselves we know; else what the label says
-            func.coalesce(label_queue.c.probability, labels.c.sampling_probability).label("sampling_probability"),
+        _columns(answer)
+        .add_columns(answer.c.logged_at.label("answered_at"))
+        .select_from(labels.join(answer, true()))
+        .outerjoin(label_queue, label_queue.c.request_id == labels.c.request_id)
+        .where(*conditions)
+        .order_by(order.desc(), labels.c.request_id.collate("C").desc())  # an order of every language
+        .limit(limit)
+    )
+
+
+def judged_of(partition: Table) -> Select[Any]:
+    """The answers of one partition of the log that a label judges, as `judged`, without `answered_at`."""
+    return (
+        _columns(partition)
+        .select_from(partition)
+        .join(labels, labels.c.request_id == partition.c.request_id)
+        .outerjoin(label_queue, label_queue.c.request_id == partition.c.request_id)
+        .where(*usable(partition))
+    )
+
+
+def usable(log: Table) -> tuple[ColumnElement[bool], ...]:
+    """Which rows of the log accuracy and calibration are judged by."""
+    return log.c.status == "ok", log.c.confidence.is_not(None), log.c.quarantine.is_(None)
+
+
+def looked_up(*conditions: ColumnElement[bool]) -> FromClause:
+    """The answer that a label of `labels` judges, where it meets conditions on the log.
+
+    Each is looked up by itself (`OFFSET 0`), in the one day of the log that holds it: else the planner reads every day
+    of the log once it takes the labels for many.
+    """
+    known = select(request_ids.c.logged_at).where(request_ids.c.request_id == labels.c.request_id).correlate(labels)
+    return (
+        select(prediction_log)
+        .where(
+            prediction_log.c.request_id == labels.c.request_id,
+            prediction_log.c.logged_at == func.coalesce(labels.c.logged_at, known.scalar_subquery()),
+            *conditions,
         )
-        .select_from(log)
-        .join(labels, labels.c.request_id == log.c.request_id)
-        .outerjoin(label_queue, label_queue.c.request_id == log.c.request_id)
-        .where(log.c.status == "ok", log.c.confidence.is_not(None), log.c.quarantine.is_(None))
+        .correlate(labels)
+        .offset(0)
+        .lateral("answer")
+    )
+
+
+def _columns(answer: FromClause) -> Select[Any]:
+    return select(
+        labels.c.request_id,
+        labels.c.received_at,
+        answer.c.model_version,
+        answer.c.confidence,
+        answer.c.prediction,
+        answer.c.route,
+        # wide ones would be most of the transfer, and calibration does without
+        case((func.cardinality(answer.c.probabilities) <= MOST_CLASSES, answer.c.probabilities)).label("probabilities"),
+        labels.c.label,
+        labels.c.source,
+        func.coalesce(labels.c.verdict, "").label("verdict"),
+        # what we drew ourselves we know; else what the label says
+        func.coalesce(label_queue.c.probability, labels.c.sampling_probability).label("sampling_probability"),
     )
 
 
@@ -54,16 +107,9 @@ def labelled(connection: Connection, model_version: str, *, start: datetime, end
     They are those of `judged`. Answers are counted over the same time, from the oldest label taken where the limit cut
     some off.
     """
-    rows = connection.execute(
-        judged()
-        .where(
-            labels.c.received_at >= start,
-            labels.c.received_at < end,
-            prediction_log.c.model_version == model_version,
-        )
-        .order_by(labels.c.received_at.desc(), labels.c.request_id.collate("C").desc())  # an order of every language
-        .limit(limit)
-    ).all()[::-1]
+    received = labels.c.received_at
+    newest = judged(model_version, received >= start, received < end, order=received, limit=limit)
+    rows = connection.execute(newest).all()[::-1]
     since = rows[0].received_at if len(rows) == limit else start
     return as_labelled(
         rows,
@@ -156,15 +202,11 @@ def count_by_class(
     connection: Connection, model_version: str, class_names: tuple[str, ...], since: datetime
 ) -> dict[str, int]:
     """How many labels received since then judge rows of a version, by the label's class; zero for a class without."""
+    answer = looked_up(prediction_log.c.model_version == model_version, prediction_log.c.status == "ok")
     rows = connection.execute(
         select(labels.c.label, func.count().label("n"))
-        .join(prediction_log, prediction_log.c.request_id == labels.c.request_id)
-        .where(
-            labels.c.received_at >= since,
-            prediction_log.c.model_version == model_version,
-            prediction_log.c.status == "ok",
-            labels.c.label.in_(class_names),
-        )
+        .select_from(labels.join(answer, true()))
+        .where(labels.c.received_at >= since, labels.c.label.in_(class_names))
         .group_by(labels.c.label)
     )
     found: dict[str, int] = {row.label: row.n for row in rows}

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import Any
 
-from sqlalchemy import Column, Connection, Select, select
+from sqlalchemy import Connection, select
 
-from migrations.schema.prediction_log import LABEL_SLOT_SECONDS, label_slots, labels, prediction_log
+from migrations.schema.prediction_log import LABEL_SLOT_SECONDS, label_slots, labels
 from monitor.domain.window import Labelled, Window
 from monitor.storage.labels import answered, as_labelled, confidences, judged
 
@@ -52,15 +51,12 @@ def labelled(connection: Connection, model_version: str, window: Window, limit: 
     They are those of `judged`; of labels that came before their answers those received in the window too. Answers are
     counted over the same time, from the oldest one taken where the limit cut some off.
     """
-    placed = (
-        labels.c.logged_at >= window.start,
-        labels.c.logged_at < window.end,
-        labels.c.logged_at == prediction_log.c.logged_at,
-    )
-    early = (labels.c.logged_at.is_(None), labels.c.received_at >= window.start, labels.c.received_at < window.end)
+    logged, received = labels.c.logged_at, labels.c.received_at
+    placed = logged >= window.start, logged < window.end
+    early = logged.is_(None), received >= window.start, received < window.end
     queries = (
-        _newest(model_version, window, labels.c.logged_at, limit).where(*placed),
-        _newest(model_version, window, labels.c.received_at, limit).where(*early),
+        judged(model_version, *placed, order=logged, limit=limit, within=window),
+        judged(model_version, *early, order=received, limit=limit, within=window),
     )
     found = [row for query in queries for row in connection.execute(query)]
     rows = sorted(found, key=lambda row: (row.answered_at, row.request_id))[-limit:]
@@ -69,18 +65,4 @@ def labelled(connection: Connection, model_version: str, window: Window, limit: 
         rows,
         answered(connection, model_version, start=since, end=window.end),
         confidences(connection, model_version, start=since, end=window.end),
-    )
-
-
-def _newest(model_version: str, window: Window, order: Column[datetime], limit: int) -> Select[Any]:
-    return (
-        judged()
-        .add_columns(prediction_log.c.logged_at.label("answered_at"))
-        .where(
-            prediction_log.c.logged_at >= window.start,
-            prediction_log.c.logged_at < window.end,
-            prediction_log.c.model_version == model_version,
-        )
-        .order_by(order.desc(), labels.c.request_id.collate("C").desc())
-        .limit(limit)
     )

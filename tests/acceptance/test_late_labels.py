@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import insert
-
 from inference.feedback import Label, store
-from migrations.schema.prediction_log import prediction_log, request_ids
 from monitor import wiring
 from monitor.storage.views.findings import series
 from monitor.storage.views.models.base import Period
 from monitor.tasks.detect import Detect
 from monitor.telemetry import Metrics
-from tests.support.monitored import GRACE, NORMAL, T0, Stage, log_row, settings
+from tests.support.monitored import GRACE, NORMAL, T0, Stage, log_row, log_rows, settings
 
 HOUR, ANSWERS = 3600, 120
 LABELLED = 5 * HOUR  # how far labels look back
@@ -39,8 +36,7 @@ class Traffic:
         self._stage.slot(NORMAL)
         with self._stage.engine.begin() as connection:
             ids = of_hour(self.hour)
-            connection.execute(insert(request_ids), [{"request_id": name, "logged_at": now} for name in ids])
-            connection.execute(insert(prediction_log), [log_row(name, now, "v1", RIGHT, 0.97) for name in ids])
+            log_rows(connection, [log_row(name, now, "v1", RIGHT, 0.97) for name in ids])
 
     def label(self, ids: Iterable[str], label: str) -> None:
         """Labels that come now."""

@@ -3,8 +3,8 @@
 A database for each size of `BENCH_LOG_ROWS` (10000,1000000,50000000), its rows those of 30 days. In each of `TURNS`
 turns every database has a window of an hour evaluated whole (every detector, findings stored, alerts moved), one after
 the other and each by a process of its own, so that what else the machine does falls on all alike. Summaries and labels
-are the same for all: 60 slots with the 64 bins of 16 features that a slot holds at most, and 2000 labels. Seconds are
-the median; memory is the process's peak. 50 million rows take 15 GB of disk.
+are the same for all: 60 slots with the 64 bins of 16 features that a slot holds at most, and 2000 labels of answers
+of all days. Seconds are the median; memory is the process's peak. 50 million rows take 20 GB of disk.
 The backfill judges 720 hourly windows of slots of a minute, 480 requests an hour, on `BENCH_PROCESSES` (2) processes.
 """
 
@@ -55,9 +55,15 @@ LOGGED = (
     "FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n, "
     "LATERAL (SELECT CAST(:start AS timestamptz) + (n % 86400) * interval '30 seconds' AS at) AS moment"
 )
+KNOWN = (
+    "INSERT INTO request_ids (request_id, logged_at) "
+    "SELECT 'r' || n, CAST(:start AS timestamptz) + (n % 86400) * interval '30 seconds' "
+    "FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n"
+)
 LABELLED = (
     "INSERT INTO labels (request_id, label, labelled_at, received_at, source) "
-    "SELECT 'r' || n, 'consistent', :now, :now, 'ground_truth' FROM generate_series(1, :count) n"
+    "SELECT 'r' || n, 'consistent', :now, :now, 'ground_truth' "
+    "FROM generate_series(CAST(:step AS bigint), CAST(:last AS bigint), CAST(:step AS bigint)) n"
 )
 
 
@@ -107,15 +113,17 @@ def _seed(url: str, size: int) -> float:
     start = T0 - timedelta(days=DAYS)
     with engine.begin() as connection:
         ensure_partitions(connection, start.date(), DAYS)
-        connection.execute(text(LABELLED), {"now": T0, "count": LABELS})
     _summarise(engine, Window(T0 - HOUR, T0 + TURNS * HOP), FULL)
     for first in range(1, size + 1, AT_ONCE):
         last = min(size, first + AT_ONCE - 1)
         with engine.begin() as connection:
-            connection.execute(text(LOGGED), {"first": first, "last": last, "start": start})
+            for statement in (KNOWN, LOGGED):
+                connection.execute(text(statement), {"first": first, "last": last, "start": start})
         print(f"logged {last:,} of {size:,} rows", file=sys.stderr, flush=True)
+    with engine.begin() as connection:
+        connection.execute(text(LABELLED), {"now": T0, "step": size // LABELS, "last": size})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE prediction_log, labels, summaries"))
+        connection.execute(text("VACUUM ANALYZE prediction_log, request_ids, labels, summaries"))
         stored = float(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
     engine.dispose()
     return round(stored / 1e9, 2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, Row, insert, select, text
+from sqlalchemy import Connection, Engine, Row, insert, select, text
 
 from migrations.schema import bins
 from migrations.schema.monitoring import (
@@ -21,7 +21,7 @@ from migrations.schema.monitoring import (
     model_versions,
     notifications,
 )
-from migrations.schema.prediction_log import labels, prediction_log
+from migrations.schema.prediction_log import labels, prediction_log, request_ids
 from migrations.schema.summaries import summaries
 from monitor.channels.base import Delivery, Outcome
 from monitor.settings import MonitorSettings
@@ -229,8 +229,8 @@ class Stage:
         wrong = (truth + 1) % 3
         answers = [CLASSES[t] if ok else CLASSES[w] for t, w, ok in zip(truth, wrong, correct, strict=True)]
         with self.engine.begin() as connection:
-            connection.execute(
-                insert(prediction_log),
+            log_rows(
+                connection,
                 [log_row(f"r{first + i}", now, version, answer, confidence) for i, answer in enumerate(answers)],
             )
             connection.execute(
@@ -289,6 +289,12 @@ class Stage:
         """The one value of a query."""
         with self.engine.connect() as connection:
             return connection.scalar(text(query))
+
+
+def log_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the prediction log, each with its request id's, as the worker writes both."""
+    connection.execute(insert(request_ids), [{key: row[key] for key in ("request_id", "logged_at")} for row in rows])
+    connection.execute(insert(prediction_log), list(rows))
 
 
 def log_row(request_id: str, now: datetime, version: str, answer: str, confidence: float) -> dict[str, Any]:

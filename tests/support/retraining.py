@@ -10,7 +10,8 @@ from demo.examples import Example
 from demo.traffic import encode
 from inference.hashing import Hasher
 from inference.training.store import LocalStore
-from migrations.schema.prediction_log import labels, modality_log, prediction_log
+from migrations.schema.prediction_log import labels, modality_log
+from tests.support.monitored import log_rows
 
 KEY = b"k" * 32
 HASHER = Hasher("k1", KEY)
@@ -60,6 +61,6 @@ def log(engine: Engine, store: LocalStore, examples: list[Example], *, wrong_dig
             }
         )
     with engine.begin() as connection:
-        connection.execute(insert(prediction_log), rows)
+        log_rows(connection, rows)
         connection.execute(insert(modality_log), parts)
         connection.execute(insert(labels), labelled)

@@ -14,12 +14,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import insert, update
 
 from migrations.schema.monitoring import alerts, jobs, model_versions
-from migrations.schema.prediction_log import prediction_log
 from migrations.schema.rollouts import rollout_checks
 from monitor import cli, wiring
 from monitor.telemetry import Metrics
 from tests.support.gated import RESULT
-from tests.support.monitored import Stage, log_row, settings
+from tests.support.monitored import Stage, log_row, log_rows, settings
 
 TOKEN = "sixteen characters or more"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -89,7 +88,7 @@ def test_a_retrain_is_told_from_the_first_finding_to_the_last_alert_that_ended(
     moment = stage.clock.now() - timedelta(seconds=1)
     with stage.engine.begin() as connection:
         rows = [log_row(f"q{n}", moment, "v1", "consistent", 0.9) for n in range(200)]
-        connection.execute(insert(prediction_log), rows)
+        log_rows(connection, rows)
     run(stage, database)
     queue = client.get("/v1/labels/queue?limit=30").json()
     assert (queue["open"], queue["entries"], queue["labelled"]) == (True, 40, 0)

@@ -18,7 +18,7 @@ from monitor.storage import labels as label_storage
 from monitor.tasks import labelling
 from monitor.tasks.policy import Policy
 from monitor.telemetry import Metrics
-from tests.support.monitored import CLASSES, Stage, log_row, settings
+from tests.support.monitored import CLASSES, Stage, log_row, log_rows, settings
 
 LIMITS = {"retrain_min_labels": 120, "retrain_min_labels_per_class": 10, "label_queue_entries": 100}
 
@@ -41,7 +41,7 @@ def answer(stage: Stage, n: int) -> dict[str, str]:
         confidence = float(stage.rng.uniform(0.4, 1))
         rows.append(log_row(request_id, at, "v1", said, confidence) | {"agreement": not odd, "source": "camera 1"})
     with stage.engine.begin() as connection:
-        connection.execute(insert(prediction_log), rows)
+        log_rows(connection, rows)
     return truth
 
 

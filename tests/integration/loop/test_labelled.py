@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import event, insert, select, update
+from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from migrations.schema import bins
 from migrations.schema.monitoring import baselines
+from migrations.schema.partitions import ensure_partitions
 from migrations.schema.prediction_log import labels, prediction_log
 from migrations.schema.summaries import summaries
 from monitor import wiring
 from monitor.domain.window import Labelled
 from monitor.storage import labels as storage
 from monitor.telemetry import Metrics
-from tests.support.monitored import CLASSES, GRACE, HOP, NORMAL, SLOT, Stage, settings
+from tests.support.monitored import CLASSES, GRACE, HOP, NORMAL, SLOT, Stage, log_row, log_rows, settings
 
 
 def read(stage: Stage, limit: int = 1000) -> Labelled:
@@ -95,6 +96,38 @@ def test_three_queries_however_many_labels_and_never_more_rows_than_the_limit(st
     found = read(stage, limit=120)
     assert len(found.correct) == 120
     assert len([each for each in statements if each.lstrip().upper().startswith("SELECT")]) == 3
+
+
+def test_of_a_long_log_only_the_labelled_answers_are_read_whichever_came_first(stage: Stage) -> None:
+    stage.register("v1")
+    now, days, each = stage.clock.now(), 6, 400
+    early = [f"{day}-{n}" for day in range(days) for n in (0, 1)]
+    with stage.engine.begin() as connection:
+        ensure_partitions(connection, (now - timedelta(days=days)).date(), days)
+        connection.execute(insert(labels), [said(name, now) for name in early])
+        for day in range(days):
+            at = now - timedelta(days=day)
+            log_rows(connection, [log_row(f"{day}-{n}", at, "v1", "misleading", 0.9) for n in range(each)])
+        connection.execute(insert(labels), [said(f"{day}-{n}", now) for day in range(days) for n in (2, 3, 4)])
+        connection.execute(text("ANALYZE"))
+    assert len(read(stage).correct) == 5 * days
+    newest = storage.judged("v1", labels.c.received_at == now, order=labels.c.received_at, limit=1000)
+    with stage.engine.connect() as connection:
+        compiled = newest.compile(connection, compile_kwargs={"literal_binds": True})
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}").scalar_one()
+    assert rows_of_the_log(plan[0]["Plan"]) == 5 * days
+
+
+def said(request_id: str, at: datetime) -> dict[str, Any]:
+    """A label received at a time."""
+    return {"request_id": request_id, "label": "misleading", "labelled_at": at, "received_at": at, "source": "user"}
+
+
+def rows_of_the_log(node: dict[str, Any]) -> int:
+    """How many rows of the log a plan read, those that it threw away included."""
+    of_log = node.get("Relation Name", "").startswith("prediction_log")
+    read = node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) if of_log else 0
+    return round(read) + sum(map(rows_of_the_log, node.get("Plans", [])))
 
 
 def test_answers_are_counted_over_the_time_of_the_labels_taken(stage: Stage) -> None:

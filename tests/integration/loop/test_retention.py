@@ -22,7 +22,7 @@ from monitor.storage import partitions
 from monitor.tasks import retention
 from monitor.tasks.retention import Kept, Retention
 from tests.support.commands import monitor_says
-from tests.support.monitored import NORMAL, Stage, log_row
+from tests.support.monitored import NORMAL, Stage, log_row, log_rows
 
 DAYS = (33, 31, 30, 0)  # days ago that have rows; 30 are kept beside today
 SUMMARY_DAYS = (402, 400, 0)
@@ -48,8 +48,7 @@ def aged(stage: Stage) -> Stage:
         for days in DAYS:
             at = now - timedelta(days=days)
             ids = [f"{days}-{n}" for n in range(2)]
-            connection.execute(insert(request_ids), [{"request_id": name, "logged_at": at} for name in ids])
-            connection.execute(insert(prediction_log), [log_row(name, at, "v1", "misleading", 0.9) for name in ids])
+            log_rows(connection, [log_row(name, at, "v1", "misleading", 0.9) for name in ids])
             connection.execute(
                 insert(modality_log),
                 [

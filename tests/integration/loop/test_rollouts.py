@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, text
 
 from migrations.schema.monitoring import jobs
-from migrations.schema.prediction_log import labels, prediction_log
+from migrations.schema.prediction_log import labels
 from migrations.schema.rollouts import rollout_reports, shadow_log
 from monitor import wiring
 from monitor.storage import models
@@ -20,7 +20,7 @@ from monitor.tasks.rollouts import Rollouts
 from monitor.telemetry import Metrics
 from tests.support.commands import monitor_says
 from tests.support.gated import RESULT
-from tests.support.monitored import CLASSES, Stage, log_row, settings
+from tests.support.monitored import CLASSES, Stage, log_row, log_rows, settings
 
 LIMITS = {"rollout_min_rows": 20, "rollout_min_labels": 20, "canary_passes": 2}
 BOTH = {"rollout_stages": ["shadow", "canary"], **LIMITS}
@@ -53,7 +53,7 @@ def answers(stage: Stage, version: str, count: int, *, errors: int = 0) -> None:
         rows.append({**row, "error_code": None, **bad})
     if rows:
         with stage.engine.begin() as connection:
-            connection.execute(insert(prediction_log), rows)
+            log_rows(connection, rows)
     stage.clock.advance(10)
 
 

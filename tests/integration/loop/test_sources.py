@@ -6,17 +6,16 @@ from datetime import timedelta
 
 from sqlalchemy import insert
 
-from migrations.schema.prediction_log import modality_log, prediction_log, request_ids
+from migrations.schema.prediction_log import modality_log
 from monitor.domain.window import Window
 from monitor.storage import sources
-from tests.support.monitored import Stage, log_row
+from tests.support.monitored import Stage, log_row, log_rows
 
 
 def _log(stage: Stage, name: str, source: str | None, brightness: float, status: str = "present") -> None:
     now = stage.clock.now()
     with stage.engine.begin() as connection:
-        connection.execute(insert(request_ids).values(request_id=name, logged_at=now))
-        connection.execute(insert(prediction_log).values(**log_row(name, now, "v1", "left", 0.9), source=source))
+        log_rows(connection, [log_row(name, now, "v1", "left", 0.9) | {"source": source}])
         connection.execute(
             insert(modality_log).values(
                 request_id=name, modality="image", logged_at=now, status=status, quality={"brightness": brightness}
