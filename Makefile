@@ -88,7 +88,7 @@ bench-scenarios: $(VENV)/.dev ## Drift scenarios through the real pipeline: what
 bench-alerts: $(VENV)/.dev ## Alerts heard in 30 quiet days at the default settings (half an hour); a table, and JSON (BENCH_DAYS, BENCH_SEED)
 	@$(BIN)/python -m tests.bench --table alerts
 
-bench-monitor: $(VENV)/.dev ## Measure an evaluation by rows of the log (50 million take 15 GB; BENCH_LOG_ROWS) and a month's backfill; a table, and JSON
+bench-monitor: $(VENV)/.dev ## Measure an evaluation by rows of the log (50 million take 20 GB; BENCH_LOG_ROWS) and a month's backfill; a table, and JSON
 	@$(BIN)/python -m tests.bench --table monitor
 bench-pages: $(VENV)/.dev ## Measure the built-in pages on a log of ten million rows (BENCH_ROWS); prints JSON
 	@$(BIN)/python -m tests.bench pages
@@ -114,7 +114,7 @@ fuzz: $(VENV)/.dev ## A million mutated inputs to parsers, decoders, settings an
 lock: $(UV) ## Lock the dependencies again, with hashes
 	@compile() { out=$$1; shift; $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements/$$out.txt $$@; }; \
-	compile dev --extra inference --extra training --extra monitor --extra ray --extra demo --extra dev && \
+	compile dev --extra inference --extra training --extra monitor --extra ray --extra spark --extra demo --extra dev && \
 	compile inference --extra inference --extra training --constraint requirements/dev.txt && \
 	compile monitor --extra monitor --constraint requirements/dev.txt && \
 	compile demo --extra inference --extra training --extra monitor --extra demo --constraint requirements/dev.txt

@@ -77,13 +77,13 @@ def export(
 def backfill(
     start: Start,
     end: End,
-    engine: Annotated[str, typer.Option(help="what runs it: local, ray")] = "local",
+    engine: Annotated[str, typer.Option(help="what runs it: local, ray, spark")] = "local",
     parquet: Annotated[
         Path | None, typer.Option(help="a folder that `export` or retention filled; none: the database is exported")
     ] = None,
     every: Annotated[int | None, typer.Option(min=1, help="seconds between windows; a hop by default")] = None,
     processes: Annotated[int, typer.Option(min=1, max=1024, help="processes of this machine")] = 1,
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster that is there already")] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray or Spark cluster that is there already")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="compare with what is stored, and store nothing")] = False,
 ) -> None:
     """Judge the champion's windows that end after --from, up to --to, again; what differs is a new revision."""

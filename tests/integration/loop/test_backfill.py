@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, text
 
-from migrations.schema.prediction_log import modality_log, request_ids
+from migrations.schema.prediction_log import modality_log
 from monitor import wiring
 from monitor.archive.folder import Archive
 from monitor.backfill.base import engines
@@ -26,7 +26,8 @@ END = START + timedelta(seconds=HOPS * HOP)
 TIMES = {"SLOT": SLOT, "HOP": HOP, "WINDOW": 30, "GRACE": GRACE, "SILENCE": 40, "LABEL_WINDOW": 120}
 COMPARED = (
     "SELECT window_start, window_end, model_version, detector, modality, verdict, value, p_value, effect, "
-    "interval_low, interval_high, threshold, n_reference, n_current, baseline_id, explanation, details::text FROM ("
+    "interval_low, interval_high, threshold, n_reference, n_current, baseline_id, explanation, "
+    "(details - 'label_changes')::text FROM ("  # how often labels changed leaves no trace in an archive
     "SELECT DISTINCT ON (window_end, detector, modality) * FROM findings "
     "ORDER BY window_end, detector, modality, revision DESC) AS newest "
     "WHERE detector NOT LIKE 'sequential%' ORDER BY window_end, detector, modality"
@@ -49,7 +50,6 @@ def producers(stage: Stage) -> None:
             source = "phone" if n % 3 else None
             told = {"answer": answer, "source": source}
             connection.execute(text("UPDATE prediction_log SET source = :source WHERE request_id = :answer"), told)
-            connection.execute(insert(request_ids).values(request_id=answer, logged_at=at))
             quality = {"noise": 0.1 * n, "brightness": -2.0 - 0.3 * (n % 3)}
             connection.execute(
                 insert(modality_log).values(
@@ -85,25 +85,33 @@ def period(first: int = 0) -> list[str]:
     return ["--from", (START + timedelta(seconds=first * HOP)).isoformat(), "--to", END.isoformat()]
 
 
-def test_what_was_judged_live_comes_out_of_parquet_bit_for_bit_on_every_engine(lived: Stage, tmp_path: Path) -> None:
+def test_what_was_judged_live_comes_out_of_parquet_bit_for_bit(lived: Stage, tmp_path: Path) -> None:
+    as_it_was(lived, tmp_path, sorted(engines().keys() - {"spark"}))
+    out_of_the_database()
+    what_is_wrong_is_told(tmp_path / "empty")
+
+
+@pytest.mark.servers
+def test_and_on_spark_which_needs_java(lived: Stage, tmp_path: Path) -> None:
+    as_it_was(lived, tmp_path, ["spark"])
+
+
+def as_it_was(lived: Stage, folder: Path, engines: Sequence[str]) -> None:
+    """What was lost of what was judged live is judged again on each engine, and is what it was."""
     before = newest(lived)
     drifting = [json.loads(row[-1]) for row in before if row[3] == "quality" and row[5] == "drift"]
     assert any("sources" in details for details in drifting), "what the log says of producers is compared too"
     assert len({row[1].date() for row in before}) == 2, "two days, so two parts"
     everything = ["--from", (START - timedelta(days=1)).isoformat(), "--to", END.isoformat()]
-    assert "summaries/day=" in monitor_says("export", str(tmp_path), *everything)
-
-    assert lived.scalar("SELECT details->>'folder' FROM audit_log WHERE action = 'exported'") == str(tmp_path)
-
-    parquet = ["--parquet", str(tmp_path), "--processes", "2"]
-    for engine in engines():
+    assert "summaries/day=" in monitor_says("export", str(folder), *everything)
+    assert lived.scalar("SELECT details->>'folder' FROM audit_log WHERE action = 'exported'") == str(folder)
+    for engine in engines:
         lose(lived)
-        told = monitor_says("backfill", "--engine", engine, *parquet, *period())
+        asked = ["--engine", engine, "--parquet", str(folder), "--processes", "2"]
+        told = monitor_says("backfill", *asked, *period())
         assert told.startswith(f"{HOPS - 3} windows as they were; 1 changed, stored as a new revision; 2 never"), told
         assert newest(lived) == before, engine
     assert lived.scalar("SELECT count(*) FROM findings WHERE revision > 0") > 0
-    out_of_the_database()
-    what_is_wrong_is_told(tmp_path / "empty")
 
 
 def lose(stage: Stage) -> None:
@@ -122,7 +130,9 @@ def out_of_the_database() -> None:
 
 def what_is_wrong_is_told(folder: Path) -> None:
     assert "has no summaries of" in monitor_says("backfill", "--parquet", str(folder), *period())
-    assert "unknown engine 'abacus'; there are local, ray" in monitor_says("backfill", "--engine", "abacus", *period())
+    assert "unknown engine 'abacus'; there are local, ray, spark" in monitor_says(
+        "backfill", "--engine", "abacus", *period()
+    )
     beyond = ["--from", END.isoformat(), "--to", (END + timedelta(minutes=1)).isoformat()]
     assert "later ones are still its" in monitor_says("backfill", *beyond)
     assert "must be a multiple of the hop, 10 s" in monitor_says("backfill", "--every", "15", *period())
