@@ -42,7 +42,7 @@ def run() -> dict[str, Any]:
     results: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
     with rig() as servers:
         for name in wanted:
-            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+            _tell(f"measuring {name} ...")
             results[name] = PARTS[name](servers)
     _table(results)
     return results
@@ -61,6 +61,7 @@ def pass_through(servers: Rig) -> dict[str, Any]:
             found["poll"].append(servers.poll_rate(worker.topics["requests"], count))
             found[key].append(servers.drain_rate(worker, count, processes))
             servers.forget(worker)
+            _tell(f"round {number + 1}: poll loop {found['poll'][-1]:,.0f}/s, {key} {found[key][-1]}")
     return {
         "poll_loop_per_second": statistics.median(found["poll"]),
         "one_process": _median(found["one"]),
@@ -87,6 +88,7 @@ def _efficiency(servers: Rig, name: str, folder: Path, *, side: int, batch: int,
         servers.backlog(worker.topics["requests"], count, images)
         served.append(servers.drain_rate(worker, count))
         servers.forget(worker)
+        _tell(f"{name}, round {number + 1}: forward passes {bare[-1]:,.1f}/s, {served[-1]}")
     bare.append(_bare_rate(folder, images, batch, seconds=10))
     rate = _median(served)
     ceiling = statistics.median(bare)
@@ -167,11 +169,13 @@ def _latency(servers: Rig, name: str, folder: Path, count: int, **settings: str)
     both = servers.prepare(f"latency_{name}_both", folder, TORCH_THREADS="1", **settings)
     sustained = pacing.paced(servers, both, images, full.per_second, seconds=15)["answered_per_second"]
     servers.forget(both)
+    _tell(f"{name}: {sustained:,.0f}/s with sender and reader, without them {full}")
     loads = {}
     for share in SHARES:
         worker = servers.prepare(f"latency_{name}_{int(share * 100)}", folder, TORCH_THREADS="1", **settings)
         loads[str(share)] = pacing.paced(servers, worker, images, sustained * share, seconds=20)
         servers.forget(worker)
+        _tell(f"{name} at {share:.0%}: {loads[str(share)]}")
     return {
         "saturated_per_second": sustained,
         "saturated_without_clients_per_second": full.per_second,
@@ -198,6 +202,10 @@ PARTS: dict[str, Callable[[Rig], dict[str, Any]]] = {
     "latency": latency,
     "memory": memory,
 }
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _median(rates: list[Any]) -> dict[str, float]:
