@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class MicroBatcher(Generic[Item]):
-    """Holds items up to a total weight; a batch is due when it is full or its oldest item waited `max_age` seconds.
+    """Holds items up to a total weight; a batch is due when it is full or its first item is `max_age` seconds old.
 
     With `max_padded`, the number of items times the longest stays within it: a batch of sequences costs what its
     longest one costs. An item too heavy or too long for any batch gets one of its own.
@@ -59,12 +59,15 @@ class MicroBatcher(Generic[Item]):
     def _padded_fits(self, length: int) -> bool:
         return self._max_padded is None or (len(self._items) + 1) * max(self._longest, length) <= self._max_padded
 
-    def add(self, item: Item, length: int = 0, *, weight: int = 1) -> None:
-        """Add one item. Raises OverflowError where it does not fit: the caller must take first."""
+    def add(self, item: Item, length: int = 0, *, weight: int = 1, since: float | None = None) -> None:
+        """Add one item, as old as the clock tells `since` its time; by default new.
+
+        Raises OverflowError where it does not fit: the caller must take first.
+        """
         if not self.fits(length, weight=weight):
             raise OverflowError("the batch is full")
         if not self._items:
-            self._since = self._clock()
+            self._since = self._clock() if since is None else since
         self._items.append(item)
         self._weight += weight
         self._longest = max(self._longest, length)

@@ -104,7 +104,9 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     model_seconds: float = Field(default=120, ge=1, le=3600, description="a model silent for longer is started anew")
 
     batch_size: int = Field(default=32, ge=1, le=4096, description="most requests in one forward pass")
-    batch_wait_ms: float = Field(default=20, ge=0, le=10_000, description="how long a request waits for batch-mates")
+    batch_wait_ms: float = Field(
+        default=20, ge=0, le=10_000, description="how old a request gets, from when it is read, waiting for batch-mates"
+    )
     batch_tokens: int = Field(default=0, ge=0, description="most padded tokens in one forward pass; 0: no limit")
     decode_threads: int = Field(default=0, ge=0, le=256, description="threads that decode; 0 takes one for each core")
     max_inflight_requests: int = Field(default=4096, ge=1, description="read and not yet written, at most")

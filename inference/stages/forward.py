@@ -85,7 +85,7 @@ class BatchStage:
             grown = message.size if isinstance(message, Ready) else 0
             self._inflight.add(0, grown)
             self._size += grown + len(message.record.value or b"")
-            self._batch.add(message, length)
+            self._batch.add(message, length, since=message.record.received)
 
     def _send(self) -> None:
         opened, size, self._size = self._batch.take(), self._size, 0

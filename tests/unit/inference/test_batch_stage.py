@@ -29,26 +29,31 @@ class Busy:
     outstanding = 1
 
 
-def polled(offset: int, serving: Any) -> Polled:
-    record = Record("t", 0, offset, None, b"?", (), time.monotonic(), datetime.now(UTC))
+def polled(offset: int, serving: Any, age: float = 0.0) -> Polled:
+    record = Record("t", 0, offset, None, b"?", (), time.monotonic() - age, datetime.now(UTC))
     opened: Future[list[Opened]] = Future()
     opened.set_result([DeadLetter(record, Refusal(Code.NOT_DECODABLE, "no"))])
     return Polled([record], serving, 0, opened)
 
 
-def test_an_aged_batch_grows_until_the_model_is_idle_and_a_full_one_does_not_wait() -> None:
-    model, source, target = Busy(), Channel[Polled](10), Channel[Batch](10)
-    serving = LocalServing(tiny_card(), model)
+def start(source: Channel[Polled], target: Channel[Batch], size: int, wait: float) -> threading.Thread:
     stage = BatchStage(
         source,
         target,
-        batch=MicroBatcher[Opened](3, 0.0, time.monotonic),
+        batch=MicroBatcher[Opened](size, wait, time.monotonic),
         engine=Engine(Stop(1.0), failed=lambda _: None, seconds=1.0),
         inflight=InFlight(100, 1_000_000),
         tracer=Tracer(),
     )
     thread = threading.Thread(target=stage.run, daemon=True)
     thread.start()
+    return thread
+
+
+def test_an_aged_batch_grows_until_the_model_is_idle_and_a_full_one_does_not_wait() -> None:
+    model, source, target = Busy(), Channel[Polled](10), Channel[Batch](10)
+    serving = LocalServing(tiny_card(), model)
+    thread = start(source, target, 3, 0.0)
     for offset in range(5):
         source.put(polled(offset, serving))
     full = target.get(10)
@@ -63,3 +68,18 @@ def test_an_aged_batch_grows_until_the_model_is_idle_and_a_full_one_does_not_wai
     source.end()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_what_a_message_waited_since_it_was_read_counts() -> None:
+    model, source, target = Busy(), Channel[Polled](10), Channel[Batch](10)
+    model.outstanding = 0
+    serving = LocalServing(tiny_card(), model)
+    thread = start(source, target, 100, 600.0)
+    source.put(polled(0, serving, age=601.0))  # so long it was decoded
+    aged = target.get(10)
+    assert aged is not None
+    assert [message.record.offset for message in aged.opened] == [0]
+    source.put(polled(1, serving))
+    assert target.get(0.3) is None
+    source.end()
+    thread.join(10)

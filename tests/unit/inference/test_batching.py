@@ -38,6 +38,18 @@ def test_due_by_the_age_of_the_oldest() -> None:
     assert batch.due
 
 
+def test_the_first_may_be_older_than_the_batch() -> None:
+    clock = Clock()
+    batch = MicroBatcher[int](10, 1.0, clock)
+    clock.now = 5.0
+    batch.add(1, since=4.25)
+    batch.add(2, since=3.0)
+    assert batch.remaining == 0.25
+    assert batch.take() == [1, 2]
+    batch.add(3, since=3.5)
+    assert batch.due
+
+
 def test_a_full_batch_takes_no_more() -> None:
     batch = MicroBatcher[int](1, 1.0, Clock())
     batch.add(1)
