@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 ARGS ?=
+BUILDER ?= $(notdir $(firstword $(shell command -v docker podman buildah)))
 # Tests wait for servers half of their time. In the order of folders those that take longest come first.
 PROCESSES ?= $(shell echo $$((2 * $$(nproc))))
 
@@ -117,7 +118,16 @@ lock: $(UV) ## Lock the dependencies again, with hashes
 	compile dev --extra inference --extra training --extra monitor --extra ray --extra spark --extra demo --extra dev && \
 	compile inference --extra inference --extra training --constraint requirements/dev.txt && \
 	compile monitor --extra monitor --constraint requirements/dev.txt && \
-	compile demo --extra inference --extra training --extra monitor --extra demo --constraint requirements/dev.txt
+	compile demo --extra inference --extra training --extra monitor --extra demo --constraint requirements/dev.txt && \
+	sed -n '/^\[build-system\]/,/^$$/ s/.*requires = \["\(.*\)"\].*/\1/p' pyproject.toml | \
+	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --constraint requirements/dev.txt - -o requirements/build.txt
+
+images: ## Build the two images with docker, podman or buildah; ARGS="--build-arg PYTHON_IMAGE=python@sha256:..."
+	@test -n "$(BUILDER)" || { echo "needs docker, podman or buildah; BUILDER=... names another"; exit 1; }
+	@# the format: podman and buildah leave the HEALTHCHECK out of their own
+	@for image in inference monitor; do BUILDAH_FORMAT=docker $(BUILDER) build \
+	  --file $$image/Dockerfile --tag fusionwatch-$$image:0.1.0 $(ARGS) . || exit; done
 
 up: ## The same service in containers: Kafka, PostgreSQL, Prometheus, Alertmanager, Grafana
 	@docker compose up --build --wait
