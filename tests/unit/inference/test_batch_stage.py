@@ -75,7 +75,7 @@ def test_what_a_message_waited_since_it_was_read_counts() -> None:
     model.outstanding = 0
     serving = LocalServing(tiny_card(), model)
     thread = start(source, target, 100, 600.0)
-    source.put(polled(0, serving, age=601.0))  # so long it was decoded
+    source.put(polled(0, serving, age=599.9))  # so long it was decoded
     aged = target.get(10)
     assert aged is not None
     assert [message.record.offset for message in aged.opened] == [0]
