@@ -32,7 +32,7 @@ def judged(
     Conditions are on the labels; the newest `limit` by `order` are taken, the newest first, with `within` of answers
     logged then only. Rows with an error, without a confidence or in quarantine are left out.
     """
-    wanted = [prediction_log.c.model_version == model_version, *usable(prediction_log)]
+    wanted = [prediction_log.c.model_version == model_version, *_usable(prediction_log)]
     if within is not None:
         wanted += [prediction_log.c.logged_at >= within.start, prediction_log.c.logged_at < within.end]
     answer = looked_up(*wanted)
@@ -54,11 +54,11 @@ def judged_of(partition: Table) -> Select[Any]:
         .select_from(partition)
         .join(labels, labels.c.request_id == partition.c.request_id)
         .outerjoin(label_queue, label_queue.c.request_id == partition.c.request_id)
-        .where(*usable(partition))
+        .where(*_usable(partition))
     )
 
 
-def usable(log: Table) -> tuple[ColumnElement[bool], ...]:
+def _usable(log: Table) -> tuple[ColumnElement[bool], ...]:
     """Which rows of the log accuracy and calibration are judged by."""
     return log.c.status == "ok", log.c.confidence.is_not(None), log.c.quarantine.is_(None)
 
