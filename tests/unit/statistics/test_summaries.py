@@ -63,7 +63,9 @@ def test_any_batching_gives_the_same_window(made: Baseline, traffic: Rows, cuts:
         assert other.counts == summary.counts
         assert np.array_equal(other.bins.count, summary.bins.count)
         for name in summary.bins.columns:
-            assert np.allclose(other.bins.columns[name], summary.bins.columns[name], rtol=1e-4, atol=1e-3)
+            # a row's features, of unit variance, differ by which kernel multiplies so many rows on this processor
+            each = summary.bins.count[:, None]
+            assert np.allclose(other.bins.columns[name] / each, summary.bins.columns[name] / each, rtol=0, atol=2e-3)
         assert other.totals == summary.totals
 
 
