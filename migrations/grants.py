@@ -52,8 +52,11 @@ GRANTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         **_REGISTRY,
         "jobs": (READ, "UPDATE"),
         "job_rows": (READ, ADD, "DELETE"),
-        "labels": ("SELECT (request_id, label, labelled_at, received_at, source)",),
-        "prediction_log": ("SELECT (request_id, logged_at, produced_at, model_version, status, prediction, source)",),
+        "labels": ("SELECT (request_id, label, labelled_at, received_at, source, logged_at)",),
+        "request_ids": (READ,),
+        "prediction_log": (
+            "SELECT (request_id, logged_at, produced_at, model_version, status, quarantine, prediction, source)",
+        ),
         "modality_log": ("SELECT (request_id, modality, logged_at, status, digest, key_id)",),
     },
     MONITOR: {

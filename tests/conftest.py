@@ -53,14 +53,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[servers.Database]:
-    """An embedded PostgreSQL with a migrated template database.
+    """An embedded PostgreSQL with a migrated template database and each program's login.
 
     Not in pytest's own folder: every new run of pytest closes that one to other users, and PostgreSQL, which must not
     be root, may be one.
     """
     with tempfile.TemporaryDirectory(prefix="fusionwatch-") as folder, servers.postgres(Path(folder)) as server:
         _without_waiting_for_the_disk(server)
-        servers.migrate(server.create("template"))
+        template = server.create("template")
+        servers.migrate(template)
+        servers.make_logins(template)
         yield server
 
 

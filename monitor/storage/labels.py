@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from sqlalchemy import Column, ColumnElement, Connection, FromClause, Select, Table, case, func, select, true
 
 from migrations.schema import bins as schema_bins
-from migrations.schema.prediction_log import labels, prediction_log, request_ids
+from migrations.schema.answers import answer as answer_of
+from migrations.schema.prediction_log import labels, prediction_log
 from migrations.schema.retraining import label_queue
 from migrations.schema.summaries import summaries
 from monitor.domain.window import FUSED, Labelled, Window
 
 MOST_CLASSES = 32  # probabilities of so many classes are read
 MOST_SUMMARIES = 120  # a few megabytes
+JUDGED = ("model_version", "confidence", "prediction", "route", "probabilities", "logged_at")
 
 
 def judged(
@@ -35,7 +37,7 @@ def judged(
     wanted = [prediction_log.c.model_version == model_version, *_usable(prediction_log)]
     if within is not None:
         wanted += [prediction_log.c.logged_at >= within.start, prediction_log.c.logged_at < within.end]
-    answer = looked_up(*wanted)
+    answer = answer_of([prediction_log.c[name] for name in JUDGED], *wanted)
     return (
         _columns(answer)
         .add_columns(answer.c.logged_at.label("answered_at"))
@@ -61,26 +63,6 @@ def judged_of(partition: Table) -> Select[Any]:
 def _usable(log: Table) -> tuple[ColumnElement[bool], ...]:
     """Which rows of the log accuracy and calibration are judged by."""
     return log.c.status == "ok", log.c.confidence.is_not(None), log.c.quarantine.is_(None)
-
-
-def looked_up(*conditions: ColumnElement[bool]) -> FromClause:
-    """The answer that a label of `labels` judges, where it meets conditions on the log.
-
-    Each is looked up by itself (`OFFSET 0`), in the one day of the log that holds it: else the planner reads every day
-    of the log once it takes the labels for many.
-    """
-    known = select(request_ids.c.logged_at).where(request_ids.c.request_id == labels.c.request_id).correlate(labels)
-    return (
-        select(prediction_log)
-        .where(
-            prediction_log.c.request_id == labels.c.request_id,
-            prediction_log.c.logged_at == func.coalesce(labels.c.logged_at, known.scalar_subquery()),
-            *conditions,
-        )
-        .correlate(labels)
-        .offset(0)
-        .lateral("answer")
-    )
 
 
 def _columns(answer: FromClause) -> Select[Any]:
@@ -202,7 +184,8 @@ def count_by_class(
     connection: Connection, model_version: str, class_names: tuple[str, ...], since: datetime
 ) -> dict[str, int]:
     """How many labels received since then judge rows of a version, by the label's class; zero for a class without."""
-    answer = looked_up(prediction_log.c.model_version == model_version, prediction_log.c.status == "ok")
+    known = prediction_log.c.model_version == model_version, prediction_log.c.status == "ok"
+    answer = answer_of([prediction_log.c.request_id], *known)
     rows = connection.execute(
         select(labels.c.label, func.count().label("n"))
         .select_from(labels.join(answer, true()))

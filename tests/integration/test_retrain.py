@@ -20,6 +20,7 @@ from sqlalchemy import Engine, insert, select
 from demo.cameras import NEW_CAMERA
 from demo.deployment import CHECKPOINT
 from demo.examples import Example, example_stream
+from demo.servers import as_login
 from demo.traffic import encode
 from inference import registry
 from inference.baseline import Baseline
@@ -48,6 +49,14 @@ ROWS = 420
 @pytest.fixture
 def engine(database: str) -> Iterator[Engine]:
     engine = connect(database, application="test")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def trainer(database: str) -> Iterator[Engine]:
+    """As the login that a trainer has, which may do less."""
+    engine = connect(as_login(database, "fusion_trainer"), application="test")
     yield engine
     engine.dispose()
 
@@ -113,7 +122,7 @@ class Told(JobTracker):
 
 
 def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
-    engine: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
+    engine: Engine, trainer: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
 ) -> None:
     for name in ("raw", "out", "test"):
         (tmp_path / name).mkdir()
@@ -124,7 +133,7 @@ def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
     told: list[dict[str, object]] = []
     frozen = LocalFolder(tmp_path / "test")
     tracked = Told()
-    result = retraining(engine, tmp_path / "out", tmp_path / "raw", steps=2, tracker=tracked, test=frozen)(
+    result = retraining(trainer, tmp_path / "out", tmp_path / "raw", steps=2, tracker=tracked, test=frozen)(
         job(engine, champion.version), lambda **facts: told.append(facts), lambda: False
     )
 
@@ -160,20 +169,20 @@ def test_a_job_ends_in_a_registered_candidate_and_a_result_the_gate_can_read(
 
 
 def test_rows_whose_raw_input_is_not_what_was_logged_are_left_out(
-    engine: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
+    engine: Engine, trainer: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
 ) -> None:
     log(engine, LocalStore(tmp_path), examples[:5], wrong_digest=True)
     with engine.begin() as connection:
         registry.register(connection, champion.card, None, "fusion")
     tracked = Told()
-    work = retraining(engine, tmp_path, tmp_path, steps=1, tracker=tracked)
+    work = retraining(trainer, tmp_path, tmp_path, steps=1, tracker=tracked)
     with pytest.raises(NotEnoughRowsError, match=r"0 of 5 .*'digest_differs': 5"):
         work(job(engine, champion.version), lambda **_: None, lambda: False)
     assert tracked.calls == [("end", "FAILED")]
 
 
 def test_every_reason_to_leave_a_row_out_is_counted(
-    engine: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
+    engine: Engine, trainer: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
 ) -> None:
     store = LocalStore(tmp_path)
     log(engine, store, examples[:6])
@@ -186,7 +195,7 @@ def test_every_reason_to_leave_a_row_out_is_counted(
     parser = RequestParser({name: modality.wire for name, modality in known.items()})
     chosen = {name: known[name] for name in ("image", "text")}
     resolver = Resolver(FromMessages(store, parser), chosen, champion.labels, HASHER)
-    with engine.connect() as connection:
+    with trainer.connect() as connection:
         rows = labelled_rows(connection, now + timedelta(minutes=1), 100)
     strange = [type(row)(row.request_id, "unheard of", row.digests) for row in rows if row.request_id == fourth]
     resolved = resolver.resolve([row for row in rows if row.request_id != fourth] + strange)
@@ -200,7 +209,7 @@ def test_every_reason_to_leave_a_row_out_is_counted(
 
 
 def test_what_a_job_was_trained_on_can_be_read_back(
-    engine: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
+    engine: Engine, trainer: Engine, champion: Checkpoint, examples: list[Example], tmp_path: Path
 ) -> None:
     for name in ("raw", "out", "old"):
         (tmp_path / name).mkdir()
@@ -220,7 +229,7 @@ def test_what_a_job_was_trained_on_can_be_read_back(
     gather = GatherSettings(LocalFolder(tmp_path / "raw"), LocalFolder(tmp_path / "old"), replay_share=0.25)
     settings = RetrainSettings(tmp_path / "out", gather, FitSettings(steps=1, batch_size=16))
     claimed = job(engine, champion.version)
-    result = Retraining(engine, HASHER, settings, CPU)(claimed, lambda **_: None, lambda: False)
+    result = Retraining(trainer, HASHER, settings, CPU)(claimed, lambda **_: None, lambda: False)
 
     with engine.connect() as connection:
         lineage: Any = connection.scalar(select(jobs.c.lineage))
@@ -244,4 +253,4 @@ def test_what_a_job_was_trained_on_can_be_read_back(
     assert set(lineage["code"]) == {"fusionwatch", "sha256", "torch", "python"}
     strict = replace(gather, max_missing=0.004)
     with pytest.raises(StoreIncompleteError, match=r"2 of 420 labelled rows cannot be had .* 0% are allowed"):
-        Gathering(strict, HASHER, champion)(engine, replace(claimed, job_id=claimed.job_id + 1))
+        Gathering(strict, HASHER, champion)(trainer, replace(claimed, job_id=claimed.job_id + 1))

@@ -162,6 +162,7 @@ def test_each_program_gets_a_login_that_is_a_member_of_its_roles(engine: Engine)
     with engine.begin() as connection:
         members = connection.execute(text(MEMBERS)).all()
         connection.execute(text(f"DROP ROLE {', '.join(row.login for row in members)}"))
+    servers.make_logins(url)
     assert {row.login: row.roles for row in members} == {
         "fusion_worker": [WRITER],
         "fusion_trainer": [TRAINER],

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Row, insert, select, text
 
+from demo.servers import as_login
 from migrations.schema import bins
 from migrations.schema.monitoring import (
     alerts,
@@ -74,7 +75,7 @@ def settings(database: str, **changes: Any) -> MonitorSettings:
     """Settings with small windows."""
     return MonitorSettings.model_validate(
         {
-            "database_url": database,
+            "database_url": as_login(database, "fusion_monitor"),
             "slot_seconds": SLOT,
             "hop_seconds": HOP,
             "window_seconds": WINDOW,

@@ -19,7 +19,7 @@ import msgspec
 from kafka import KafkaProducer
 from sqlalchemy import Engine, func, select
 
-from demo.servers import free_port
+from demo.servers import as_login, free_port
 from inference.observe_settings import ObserveSettings
 from inference.observe_wiring import ObserveProgram
 from migrations.schema import bins as schema_bins
@@ -89,7 +89,7 @@ class Observer:
     def settings(self) -> dict[str, str]:
         """Its settings by key."""
         return {
-            "DATABASE_URL": self.database,
+            "DATABASE_URL": as_login(self.database, "fusion_worker"),
             "HMAC_KEY": KEY,
             "HMAC_KEY_ID": "k1",
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,

@@ -26,7 +26,7 @@ import numpy as np
 from kafka import KafkaConsumer, KafkaProducer
 from PIL import Image
 
-from demo.servers import free_port
+from demo.servers import as_login, free_port
 from inference.settings import WorkerSettings
 from inference.wiring import WorkerProgram
 
@@ -99,7 +99,7 @@ class WorkerProcess:
     def settings(self) -> dict[str, str]:
         """Its settings by key."""
         return {
-            "DATABASE_URL": self.database,
+            "DATABASE_URL": as_login(self.database, "fusion_worker"),
             "CHECKPOINT": str(CHECKPOINT),
             "HMAC_KEY": KEY,
             "HMAC_KEY_ID": "k1",

@@ -36,6 +36,7 @@ def test_a_database_that_crashes_in_mid_traffic_gets_the_same_rows_and_no_more_i
         with servers.postgres(Path(name)) as server:
             url = server.create("crashing")
             servers.migrate(url)
+            servers.make_logins(url)
             engine = create_engine(url, pool_pre_ping=True)
             worker = WorkerProcess("crashing", url, broker, tmp_path / "log", settings)
             with in_process(worker), traffic(worker) as finish:

@@ -196,6 +196,7 @@ def test_a_database_restarted_in_mid_promotion_has_exactly_one_champion() -> Non
     with tempfile.TemporaryDirectory(prefix="fusionwatch-") as folder, servers.postgres(Path(folder)) as server:
         url = server.create("restarted")
         servers.migrate(url)
+        servers.make_logins(url)
         engine = connect(url, application="test")
         stage = Stage(engine, StoryClock())
         stage.register("v1")
