@@ -14,6 +14,7 @@ from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionErr
 
 from inference import log
 from inference.gaps import Gap, Log, differ, resume
+from inference.kept_join import keep_joins
 from inference.log_end import reaches
 from inference.membership import REBALANCE_SECONDS, SESSION_SECONDS, Membership
 from inference.offsets import Move, ReadOffsets
@@ -85,6 +86,7 @@ class GroupConsumer:
     def _join(self) -> tuple[Membership, Any]:
         membership = Membership(self._drained)
         consumer = KafkaConsumer(**self._options)
+        keep_joins(consumer)
         consumer.subscribe([self.topic], listener=membership)
         return membership, consumer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from unittest import mock
 
 import pytest
@@ -66,5 +67,18 @@ def test_what_is_read_and_not_yet_written_is_lag(filled: str) -> None:
         assert consumer.lag() == {where: 2}
         consumer.stored(consumer.moves(records))
         assert consumer.lag() == {where: 1}
+    finally:
+        consumer.close()
+
+
+def test_a_part_that_was_given_between_two_polls_is_kept(filled: str) -> None:
+    consumer = GroupConsumer({"bootstrap_servers": filled}, f"log-end-between-{RUN}", TOPIC, "c", 300)
+    try:
+        for _ in range(5):
+            assert consumer.poll(0.05, 1) == []
+        time.sleep(8.0)  # longer than a broker waits for other members of a new group
+        for _ in range(3):
+            consumer.poll(0.05, 1)
+        assert consumer.unsynced == {Partition(TOPIC, 0)}
     finally:
         consumer.close()
