@@ -52,7 +52,7 @@ test: $(VENV)/.dev ## All tests, on embedded PostgreSQL and Kafka broker; PROCES
 test-browser: $(VENV)/.dev ## The status page in a real Chromium (needs one installed)
 	@$(BIN)/pytest -m browser $(ARGS)
 
-test-servers: $(VENV)/.dev ## Prometheus rules and Alertmanager routes by their own tools (Debian's packages)
+test-servers: $(VENV)/.dev ## Prometheus rules and Alertmanager routes by their own tools (Debian's packages); Spark (Java)
 	@$(BIN)/pytest -m servers $(ARGS)
 
 test-kafka: $(VENV)/.dev ## Kafka-facing tests on Apache Kafka (Java 17+, Maven), or on KAFKA_BOOTSTRAP_SERVERS
