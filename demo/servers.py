@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -132,14 +133,17 @@ def as_login(url: str, login: str) -> str:
 
 
 def free_port(wanted: int = 0) -> int:
-    """A TCP port on loopback that nobody listens on now: the one wanted, or another where that is in use."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just left is free
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that nobody listens on now: the one wanted, or another where that is in use.
+
+    Another is one below those that the system gives to outgoing connections, which may take it before it is used.
+    """
+    for port in (wanted, *random.SystemRandom().sample(range(20_000, 32_000), 100)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just left is free
+            if port:
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise ServerError("none of a hundred ports on loopback is free")
 
 
 @contextmanager
