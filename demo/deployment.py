@@ -143,7 +143,8 @@ def _environment(
         "kafka_bootstrap_servers": bootstrap,
         "hmac_key": secrets.token_hex(32),
         "hmac_key_id": "demo",
-        "fetch_wait_ms": 20,  # the embedded broker holds a fetch although messages come
+        "fetch_wait_ms": 20,  # the embedded broker holds a fetch although messages come, and for longer
+        "fetch_min_bytes": 1,  # the more bytes it shall gather
         "checkpoint": CHECKPOINT,
         "device": "cpu",
         "torch_threads": 1,

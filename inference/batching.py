@@ -62,14 +62,12 @@ class MicroBatcher(Generic[Item]):
     def add(self, item: Item, length: int = 0, *, weight: int = 1, since: float | None = None) -> None:
         """Add one item that is as old as from the clock's `since` on; by default it is new.
 
-        One older than `max_age` counts as new: there is a backlog, in which large batches help more than haste.
         Raises OverflowError where it does not fit: the caller must take first.
         """
         if not self.fits(length, weight=weight):
             raise OverflowError("the batch is full")
         if not self._items:
-            now = self._clock()
-            self._since = now if since is None or now - since > self._max_age else since
+            self._since = self._clock() if since is None else since
         self._items.append(item)
         self._weight += weight
         self._longest = max(self._longest, length)

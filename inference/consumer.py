@@ -13,6 +13,7 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from inference import log
+from inference.fetching import Fetching
 from inference.gaps import Gap, Log, differ, resume
 from inference.kept_join import keep_joins
 from inference.log_end import reaches
@@ -24,10 +25,9 @@ from inference.request import MAX_MESSAGE_BYTES
 from inference.topics import topic_id
 
 _log = logging.getLogger(__name__)
-# How long a broker may hold a fetch. Kafka's answers as soon as there is a message; the embedded one does not.
-FETCH_WAIT_MS = 500
 # A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
 METADATA_MS = 10_000
+AT_ONCE = Fetching()
 
 
 class GroupConsumer:
@@ -48,11 +48,9 @@ class GroupConsumer:
         poll_seconds: float,
         drained: Callable[[], bool] = lambda: True,
         *,
-        fetch_wait_ms: int = FETCH_WAIT_MS,
+        fetching: Fetching = AT_ONCE,
     ) -> None:
         """`poll_seconds` is the longest time between two polls before the group takes the partitions away.
-
-        `fetch_wait_ms` is how long the broker may hold a fetch for want of messages.
 
         `drained` tells, from any thread, whether all that was polled is written: before a partition is given up the
         group waits for that, at most `HANDOVER_SECONDS`.
@@ -71,11 +69,13 @@ class GroupConsumer:
             "max_poll_interval_ms": int(poll_seconds * 1000),
             "session_timeout_ms": int(SESSION_SECONDS * 1000),
             "heartbeat_interval_ms": 2_000,
-            "fetch_max_wait_ms": fetch_wait_ms,
+            "fetch_max_wait_ms": fetching.wait_ms,
+            "fetch_min_bytes": fetching.min_bytes,
             "metadata_max_age_ms": METADATA_MS,
             "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
             "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
         }
+        self._fetching = fetching
         self._positions = Positions()
         self._astray = False  # a log no longer has the position
         self._truncated: dict[Partition, int] = {}  # where a log was cut behind the position
@@ -94,6 +94,10 @@ class GroupConsumer:
     def assigned(self) -> bool:
         """Whether the group has given this member its part, which may be no partition at all."""
         return self._membership.assigned
+
+    def readable(self, begun: float, received: float) -> float:
+        """Since when, at the earliest, the messages could be read that a poll from `begun` on brought at `received`."""
+        return max(begun, received - self._fetching.gathers)
 
     @property
     def synced(self) -> set[Partition]:

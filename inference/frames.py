@@ -9,12 +9,13 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+PARTS_AT_ONCE = 1024  # Linux's IOV_MAX
 Allocate = Callable[[int], NDArray[np.uint8]]
 
 
@@ -23,10 +24,8 @@ def send(stream: socket.socket, value: Any) -> None:
     buffers: list[pickle.PickleBuffer] = []
     body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     parts = [memoryview(body), *(buffer.raw() for buffer in buffers)]
-    sizes = [part.nbytes for part in parts]
-    stream.sendall(struct.pack(f"<I{len(parts)}Q", len(parts), *sizes) + body)
-    for part in parts[1:]:
-        stream.sendall(part)
+    header = struct.pack(f"<I{len(parts)}Q", len(parts), *(part.nbytes for part in parts))
+    _every(stream.sendmsg, [memoryview(header), *parts])
 
 
 def receive(stream: socket.socket, allocate: Allocate = lambda size: np.empty(size, np.uint8)) -> Any:
@@ -34,18 +33,26 @@ def receive(stream: socket.socket, allocate: Allocate = lambda size: np.empty(si
 
     Raises EOFError where the other end closed, OSError where the stream broke.
     """
-    (count,) = struct.unpack("<I", _exactly(stream, memoryview(bytearray(4))))
-    sizes = struct.unpack(f"<{count}Q", _exactly(stream, memoryview(bytearray(8 * count))))
-    body = _exactly(stream, memoryview(bytearray(sizes[0])))
-    buffers = [_exactly(stream, allocate(size).data) for size in sizes[1:]]
+    (count,) = struct.unpack("<I", _receive(stream, bytearray(4))[0])
+    sizes = struct.unpack(f"<{count}Q", _receive(stream, bytearray(8 * count))[0])
+    body, *buffers = _receive(stream, bytearray(sizes[0]), *map(allocate, sizes[1:]))
     return pickle.loads(body, buffers=buffers)
 
 
-def _exactly(stream: socket.socket, into: memoryview) -> memoryview:
-    done = 0
-    while done < into.nbytes:
-        got = stream.recv_into(into[done:], 0, socket.MSG_WAITALL)
-        if got == 0:
+def _receive(stream: socket.socket, *into: Any) -> list[memoryview]:
+    parts = [memoryview(part) for part in into]
+    _every(lambda rest: stream.recvmsg_into(rest, 0, socket.MSG_WAITALL)[0], parts)
+    return parts
+
+
+def _every(transfer: Callable[[list[memoryview]], int], parts: Sequence[memoryview]) -> None:
+    """Transfer all parts, most often by one call: each one lets go of the interpreter's lock, and waits to have it."""
+    rest = [part for part in parts if part.nbytes]
+    while rest:
+        done = transfer(rest[:PARTS_AT_ONCE])
+        if done == 0:
             raise EOFError("the other end closed the stream")
-        done += got
-    return into
+        while rest and done >= rest[0].nbytes:
+            done -= rest.pop(0).nbytes
+        if done:
+            rest[0] = rest[0][done:]

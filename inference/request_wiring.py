@@ -65,7 +65,7 @@ def build(
         f"{settings.worker_id}-requests",
         settings.max_poll_seconds,
         drained=lambda: inflight.requests == 0,
-        fetch_wait_ms=settings.fetch_wait_ms,
+        fetching=settings.fetching(),
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     answers = AnswerWriter(settings.topic_predictions, settings.topic_dead_letters)

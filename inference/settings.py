@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from inference.clock import ClockTolerance
+from inference.fetching import LONGEST_MS, Fetching
 from inference.kafka_settings import KafkaSettings
 from inference.key_settings import KeySettings
 from inference.mlflow_settings import MlflowSettings
@@ -79,11 +80,14 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     create_topics: bool = Field(default=False, description="make missing topics at start")
     topic_partitions: int = Field(default=4, ge=1, le=10_000, description="partitions of topics made at start")
     max_poll_seconds: float = Field(default=300, ge=10, le=3600, description="a slower member loses its partitions")
-    fetch_wait_ms: int = Field(
-        default=500,
+    fetch_min_bytes: int = Field(
+        default=500_000,
         ge=1,
-        le=10_000,
-        description="a broker holds a fetch so long at most; one that does so though messages come needs 20",
+        le=100_000_000,
+        description="a broker gathers so many bytes before it answers; 1: not at all",
+    )
+    fetch_wait_ms: int | None = Field(
+        default=None, ge=1, le=LONGEST_MS, description="but no longer than this; none: as long as a batch waits"
     )
     max_message_bytes: int = Field(default=16_000_000, ge=1000, le=100_000_000, description="larger ones are refused")
 
@@ -156,6 +160,13 @@ class WorkerSettings(ModelSettings, KafkaSettings):
                 key = f"FUSIONWATCH_{name.upper()}"
                 raise ValueError(f"{key} {getattr(self, name)} must hold a batch of {self.batch_size}")
         return self
+
+    def fetching(self) -> Fetching:
+        """When a broker answers a fetch: a request may wait there for its batch, and spares a round trip of its own."""
+        wait = round(self.batch_wait_ms) if self.fetch_wait_ms is None else self.fetch_wait_ms
+        if wait == 0:  # batches do not wait: the first message is answered
+            return Fetching()
+        return Fetching(min(wait, LONGEST_MS), self.fetch_min_bytes)
 
     def clock_tolerance(self) -> ClockTolerance:
         """How far producers' clocks may be off."""

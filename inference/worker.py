@@ -203,7 +203,8 @@ class Worker:
             return
         self._tracer.poll(self._consumer.topic, records, begun, time.monotonic())
         self._inflight.add(len(records), sum(len(record.value or b"") for record in records))
-        self._opening.submit(records, self._serving(), self._consumer.epoch)
+        since = self._consumer.readable(begun, records[0].received)
+        self._opening.submit(records, self._serving(), self._consumer.epoch, since)
 
     def _sync(self) -> None:
         gaps = self._until_done(lambda: self._consumer.sync(self._read_offsets), "reading offsets", SQLAlchemyError)

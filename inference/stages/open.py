@@ -11,6 +11,9 @@ from inference.serving import Serving
 from inference.stages.channel import Channel
 from inference.stages.parcel import Polled
 
+# With fewer bytes of messages a second thread costs more, in waking and waiting for the interpreter, than it saves.
+WORTH_A_THREAD = 200_000
+
 
 class OpenStage:
     """Spreads what was polled over the pool; parcels leave in the order they came, each with its future.
@@ -26,13 +29,15 @@ class OpenStage:
         self._most = most
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="open")
 
-    def submit(self, records: Sequence[Record], serving: Serving, epoch: int) -> None:
-        """Open messages for the model `serving`. Raises EndedError where a later stage is gone."""
-        share = min(self._most, -(-len(records) // self._threads))
+    def submit(self, records: Sequence[Record], serving: Serving, epoch: int, since: float) -> None:
+        """Open messages that could be read since then for `serving`. Raises EndedError where a later stage is gone."""
+        size = sum(len(record.value or b"") for record in records)
+        threads = min(self._threads, 1 + size // WORTH_A_THREAD)
+        share = min(self._most, -(-len(records) // threads))
         for start in range(0, len(records), share):
             part = records[start : start + share]
             future = self._pool.submit(self._opener.open, part, serving.card)
-            self._target.put(Polled(part, serving, epoch, future))
+            self._target.put(Polled(part, serving, epoch, since, future))
 
     def end(self) -> None:
         """Say that nothing more will be submitted."""

@@ -18,11 +18,15 @@ from inference.tracing import BatchTrace
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """Messages on their way through the decoding pool, for the model `serving`, of one assignment epoch."""
+    """Messages on their way through the decoding pool, for the model `serving`, of one assignment epoch.
+
+    `since` is the monotonic second from which on they could be read.
+    """
 
     records: Sequence[Record] = field(repr=False)
     serving: Serving
     epoch: int
+    since: float
     opened: Future[list[Opened]]
 
 

@@ -40,7 +40,11 @@ def run() -> dict[str, Any]:
     if unknown := sorted(set(wanted) - PARTS.keys()):
         raise SystemExit(f"unknown parts {unknown}; there are {sorted(PARTS)}")
     results: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
-    with rig() as servers:
+    broker = os.environ.get("FUSIONWATCH_BENCH_BROKER", "apache")
+    if broker not in ("apache", "embedded"):
+        raise SystemExit(f"FUSIONWATCH_BENCH_BROKER is {broker!r}; there are apache and embedded")
+    results["broker"] = broker
+    with rig(broker) as servers:
         for name in wanted:
             _tell(f"measuring {name} ...")
             results[name] = PARTS[name](servers)

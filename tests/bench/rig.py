@@ -6,7 +6,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,11 +22,15 @@ from sqlalchemy import Engine, create_engine, func, select
 
 from demo import servers
 from migrations.schema.prediction_log import consumer_offsets
+from tests.support.apache_kafka import apache_kafka
 from tests.support.worker import WorkerProcess
 
 PARTITIONS = 4
 PICTURE_BYTES = 20_000
 MSGPACK = [("content-type", b"application/msgpack")]
+# The worker's own default, which tests set otherwise for the embedded broker's sake.
+GATHERING = {"FETCH_MIN_BYTES": "500000"}
+ARRIVAL_TIMES = {"message.timestamp.type": "LogAppendTime"}  # a message tells when the broker had it
 CAPTIONS = ("a red circle left of a blue square", "two green triangles above a small yellow cross")
 
 
@@ -78,7 +82,11 @@ def request(number: int, image: bytes) -> bytes:
 class Rig:
     """Servers in a temporary folder; every measurement takes a name of its own for topics, group and database."""
 
-    def __init__(self, folder: Path, database: servers.Database, broker: str) -> None:
+    def __init__(
+        self, folder: Path, database: servers.Database, broker: str, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` are of every worker, unless a measurement has its own."""
+        self._settings = settings or {}
         self.folder = folder
         self.broker = broker
         self._database = database
@@ -88,11 +96,16 @@ class Rig:
         url = self._database.create(name)
         servers.migrate(url)
         servers.make_logins(url)
-        defaults = {"TOPIC_PARTITIONS": str(PARTITIONS), "CHECKPOINT": str(checkpoint), "CREATE_TOPICS": "false"}
+        defaults = {
+            "TOPIC_PARTITIONS": str(PARTITIONS),
+            "CHECKPOINT": str(checkpoint),
+            "CREATE_TOPICS": "false",
+            **self._settings,
+        }
         worker = WorkerProcess(name, url, self.broker, self.folder / f"{name}.log", {**defaults, **settings})
         admin = KafkaAdminClient(bootstrap_servers=self.broker)
         admin.create_topics(
-            [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1) for topic in worker.topics.values()]
+            [NewTopic(topic, PARTITIONS, 1, topic_configs=ARRIVAL_TIMES) for topic in worker.topics.values()]
         )
         admin.close()
         return worker
@@ -167,12 +180,16 @@ class Rig:
 
 
 @contextmanager
-def rig() -> Iterator[Rig]:
-    """Start PostgreSQL and the broker for a while."""
-    with tempfile.TemporaryDirectory(prefix="fusionwatch-bench-") as name:
+def rig(broker: str = "embedded") -> Iterator[Rig]:
+    """Start PostgreSQL and a broker for a while: the `embedded` one, or `apache` (Java 17+, Maven)."""
+    with tempfile.TemporaryDirectory(prefix="fusionwatch-bench-") as name, ExitStack() as stack:
         folder = Path(name)
-        with servers.postgres(folder / "postgres") as database, servers.broker(folder / "broker.log") as broker:
-            yield Rig(folder, database, broker)
+        database = stack.enter_context(servers.postgres(folder / "postgres"))
+        if broker == "embedded":
+            yield Rig(folder, database, stack.enter_context(servers.broker(folder / "broker.log")))
+        else:
+            kafka = stack.enter_context(apache_kafka(folder / "kafka", quick_start=False))
+            yield Rig(folder, database, kafka.address, GATHERING)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class LocalPath:
         publisher: Any = self.publisher
         parser = RequestParser({"image": bytes, "text": str})
         opening = OpenStage(Opener(parser, modalities(), HASHER, self._cache), opened, threads=2, most=self._batch_size)
-        opening.submit(records, self.serving, epoch=0)
+        opening.submit(records, self.serving, epoch=0, since=time.monotonic())
         opening.end()
         engine = Engine(Stop(1.0), failed=lambda _: None, seconds=60.0)
         batch = MicroBatcher[Opened](self._batch_size, 10.0, time.monotonic)

@@ -105,7 +105,8 @@ class WorkerProcess:
             "HMAC_KEY_ID": "k1",
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
             "CONSUMER_GROUP": self.group,
-            "FETCH_WAIT_MS": "20",  # the embedded broker holds a fetch although messages come
+            "FETCH_WAIT_MS": "20",  # the embedded broker holds a fetch although messages come, and for longer
+            "FETCH_MIN_BYTES": "1",  # the more bytes it shall gather
             "CREATE_TOPICS": "true",
             "TOPIC_PARTITIONS": "2",
             "WORKER_PORT": str(self.port),

@@ -30,10 +30,10 @@ class Busy:
 
 
 def polled(offset: int, serving: Any, age: float = 0.0) -> Polled:
-    record = Record("t", 0, offset, None, b"?", (), time.monotonic() - age, datetime.now(UTC))
+    record = Record("t", 0, offset, None, b"?", (), time.monotonic(), datetime.now(UTC))
     opened: Future[list[Opened]] = Future()
     opened.set_result([DeadLetter(record, Refusal(Code.NOT_DECODABLE, "no"))])
-    return Polled([record], serving, 0, opened)
+    return Polled([record], serving, 0, time.monotonic() - age, opened)
 
 
 def start(source: Channel[Polled], target: Channel[Batch], size: int, wait: float) -> threading.Thread:
@@ -70,12 +70,12 @@ def test_an_aged_batch_grows_until_the_model_is_idle_and_a_full_one_does_not_wai
     assert not thread.is_alive()
 
 
-def test_what_a_message_waited_since_it_was_read_counts() -> None:
+def test_what_a_message_waited_since_it_could_be_read_counts() -> None:
     model, source, target = Busy(), Channel[Polled](10), Channel[Batch](10)
     model.outstanding = 0
     serving = LocalServing(tiny_card(), model)
     thread = start(source, target, 100, 600.0)
-    source.put(polled(0, serving, age=599.9))  # so long it was decoded
+    source.put(polled(0, serving, age=599.9))  # so long the broker gathered, and it was decoded
     aged = target.get(10)
     assert aged is not None
     assert [message.record.offset for message in aged.opened] == [0]
@@ -83,3 +83,17 @@ def test_what_a_message_waited_since_it_was_read_counts() -> None:
     assert target.get(0.3) is None
     source.end()
     thread.join(10)
+
+
+def test_an_aged_batch_of_a_backlog_leaves_whole() -> None:
+    model, source, target = Busy(), Channel[Polled](10), Channel[Batch](10)
+    model.outstanding = 0
+    serving = LocalServing(tiny_card(), model)
+    for offset in range(5):
+        source.put(polled(offset, serving, age=600.0))
+    thread = start(source, target, 3, 1.0)
+    sizes = [len(batch.opened) for batch in (target.get(10), target.get(10)) if batch is not None]
+    assert sizes == [3, 2]
+    source.end()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inference.cli import BAD_SETTINGS, app
+from inference.fetching import Fetching
 from inference.settings import WorkerSettings
 from migrations.settings import SettingsError
 
@@ -31,6 +32,24 @@ def test_good_settings_are_read(environment: pytest.MonkeyPatch) -> None:
     assert settings.key() == KEY.encode()
     assert settings.kafka() == {"bootstrap_servers": ["a:9092", "b:9092"]}
     assert settings.checkpoint.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("given", "fetching"),
+    [
+        ({}, Fetching(20, 500_000)),
+        ({"BATCH_WAIT_MS": "100", "FETCH_MIN_BYTES": "7"}, Fetching(100, 7)),
+        ({"BATCH_WAIT_MS": "10000"}, Fetching(500, 500_000)),
+        ({"BATCH_WAIT_MS": "100", "FETCH_WAIT_MS": "5"}, Fetching(5, 500_000)),
+        ({"BATCH_WAIT_MS": "0"}, Fetching(500, 1)),
+    ],
+)
+def test_a_broker_gathers_as_long_as_a_batch_waits(
+    environment: pytest.MonkeyPatch, given: dict[str, str], fetching: Fetching
+) -> None:
+    for key, value in given.items():
+        environment.setenv(f"FUSIONWATCH_{key}", value)
+    assert WorkerSettings.from_environment().fetching() == fetching
 
 
 @pytest.mark.parametrize(
