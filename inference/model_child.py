@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from inference import frames, log
+from inference import cores, frames, log
 from inference.model_io import ModelOutput
 from inference.model_process import Failed, Start, Started
 from inference.models.card import CheckpointError
@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_NAME, _NAME, 0, 0, 0)
     stream = socket.socket(fileno=int(arguments[0]))
     start = frames.receive(stream)
+    cores.stay_on(start.options.cores)
     log.configure(logging.getLevelName(start.log_level))
     reader = _Reader(stream)
     threading.Thread(target=reader.run, name="reader", daemon=True).start()

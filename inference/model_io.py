@@ -78,17 +78,18 @@ class ModelOptions:
 
     `device` is `auto`, `cpu`, `cuda` or `mps`. `dtype` is that of the encoders; what joins them stays float32.
     `compile` compiles the encoders, which takes minutes at the start and needs a C++ compiler. `torch_threads` 0 leaves
-    torch's own number. `cascade_threshold`: requests whose unimodal heads agree with more confidence than this are not
-    fused; None fuses all, and `cascade_sample` of the batches are fused whole all the same. `attention` asks for the
-    attention of each request. `contribution_share` of the batches tell what each modality contributes. `family_modules`
-    are importable modules with a `FAMILY` constant each, beside those of `inference.models`. A process that is not
-    ready after `start_seconds` is given up.
+    torch's own number; the process runs on `cores` only, on all where there are none. `cascade_threshold`: requests
+    whose unimodal heads agree with more confidence than this are not fused; None fuses all, and `cascade_sample` of the
+    batches are fused whole all the same. `attention` asks for the attention of each request. `contribution_share` of
+    the batches tell what each modality contributes. `family_modules` are importable modules with a `FAMILY` constant
+    each, beside those of `inference.models`. A process that is not ready after `start_seconds` is given up.
     """
 
     device: str = "auto"
     dtype: Dtype = "float32"
     compile: bool = False
     torch_threads: int = 0
+    cores: tuple[int, ...] = ()
     cascade_threshold: float | None = None
     cascade_sample: float = 0.0
     attention: bool = False

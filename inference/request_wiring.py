@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from inference.answers import AnswerWriter
@@ -10,6 +9,7 @@ from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
 from inference.challenger import Arm
 from inference.consumer import GroupConsumer
+from inference.cores import available
 from inference.engine import Engine
 from inference.hashing import Hasher
 from inference.inflight import InFlight
@@ -128,7 +128,7 @@ def build(
 
 
 def _threads(settings: WorkerSettings) -> int:
-    return settings.decode_threads or len(os.sched_getaffinity(0))
+    return settings.decode_threads or available()
 
 
 def _opener(settings: WorkerSettings, hasher: Hasher, cache: PredictionCache | None) -> Opener:

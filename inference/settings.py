@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from inference.clock import ClockTolerance
+from inference.cores import available
 from inference.fetching import LONGEST_MS, Fetching
 from inference.kafka_settings import KafkaSettings
 from inference.key_settings import KeySettings
@@ -105,6 +106,9 @@ class WorkerSettings(ModelSettings, KafkaSettings):
     )
     cache_bytes: int = Field(default=0, ge=0, description="predictions kept for equal inputs; 0 keeps none")
 
+    model_cores: int = Field(
+        default=0, ge=0, description="cores that the model has to itself, the rest of the worker the others; 0: shared"
+    )
     model_seconds: float = Field(default=120, ge=1, le=3600, description="a model silent for longer is started anew")
 
     batch_size: int = Field(default=32, ge=1, le=4096, description="most requests in one forward pass")
@@ -161,6 +165,13 @@ class WorkerSettings(ModelSettings, KafkaSettings):
                 raise ValueError(f"{key} {getattr(self, name)} must hold a batch of {self.batch_size}")
         return self
 
+    @field_validator("model_cores")
+    @classmethod
+    def _a_core_is_left(cls, count: int) -> int:
+        if count and count >= available():
+            raise ValueError(f"must leave a core to the rest of the worker: there are {available()}")
+        return count
+
     def fetching(self) -> Fetching:
         """When a broker answers a fetch: a request may wait there for its batch, and spares a round trip of its own."""
         wait = round(self.batch_wait_ms) if self.fetch_wait_ms is None else self.fetch_wait_ms
@@ -172,13 +183,14 @@ class WorkerSettings(ModelSettings, KafkaSettings):
         """How far producers' clocks may be off."""
         return ClockTolerance(timedelta(seconds=self.clock_future_seconds), timedelta(seconds=self.clock_past_seconds))
 
-    def model_options(self) -> ModelOptions:
-        """How the model process runs its checkpoint."""
+    def model_options(self, cores: tuple[int, ...] = ()) -> ModelOptions:
+        """How the model process runs its checkpoint, on these cores only where there are any."""
         return ModelOptions(
             device=self.device,
             dtype=self.dtype,
             compile=self.compile,
             torch_threads=self.torch_threads,
+            cores=cores,
             cascade_threshold=self.cascade_threshold,
             cascade_sample=self.cascade_sample,
             attention=self.answer_attention,

@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import gaps, health, log, offsets, registry, request_wiring, rollouts, topics, tracing
+from inference import cores, gaps, health, log, offsets, registry, request_wiring, rollouts, topics, tracing
 from inference.challenger import Arm, RolloutWatcher
 from inference.consumer import GroupConsumer
 from inference.feedback import FeedbackLoop
@@ -54,6 +54,7 @@ class WorkerProgram:
         self._hasher = Hasher(settings.hmac_key_id, settings.key())
         self._loops = Loops(self.stop, settings.liveness_seconds)
         self._worker: Worker | None = None
+        self._model_cores: tuple[int, ...] = ()
         self.port: int | None = None
 
     def run(self) -> bool:
@@ -62,6 +63,7 @@ class WorkerProgram:
         Raises SchemaTooOldError, CheckpointError, KafkaError or SQLAlchemyError where it cannot start.
         """
         settings = self._settings
+        self._model_cores = cores.reserve(settings.model_cores)
         url = settings.database_url.get_secret_value()
         engine = connect(
             url, application=f"fusionwatch-worker {settings.worker_id}", pool_size=settings.database_pool_size
@@ -119,7 +121,7 @@ class WorkerProgram:
         return holder, summaries
 
     def _load(self, folder: Path) -> Serving:
-        return load(folder, self._settings.model_options())
+        return load(folder, self._settings.model_options(self._model_cores))
 
     def _prepare(self, summaries: WindowSummaries, serving: Serving) -> None:
         _summarise(summaries, serving)

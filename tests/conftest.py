@@ -18,6 +18,7 @@ from sqlalchemy import Engine, create_engine, event
 from demo import servers
 from tests.support.apache_kafka import apache_kafka
 from tests.support.brokers import RestartableBroker, restartable
+from tests.support.worker import FETCHING
 
 # Before anything imports torch: several processes share the cores, and sums do not hang on how many those are.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         help="the broker of Kafka-facing tests; KAFKA_BOOTSTRAP_SERVERS names a running one instead",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let workers fetch as they do by default where the run's broker can."""
+    if config.getoption("--broker") == "apache":
+        FETCHING.clear()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest picks by marker

@@ -1,5 +1,6 @@
 """The worker's speed, each figure beside its ceiling measured in the same run: `make bench-worker`.
 
+The broker is Apache Kafka, or with `FUSIONWATCH_BENCH_BROKER=embedded` that of the tests.
 Parts (all by default): `pass_through`, `efficiency`, `contribution`, `latency`, `memory`; `FUSIONWATCH_BENCH_PARTS`
 picks some, with commas. Figures are for this machine; client, broker and database share its cores with the worker.
 """
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from demo.examples import example_stream
 from inference.collate import collate
+from inference.cores import available
 from inference.modalities.base import modalities
 from inference.models.card import load_card
 from inference.models.checkpoint import load_checkpoint
@@ -78,17 +80,22 @@ def pass_through(servers: Rig) -> dict[str, Any]:
 def efficiency(servers: Rig) -> dict[str, Any]:
     """Worker requests/s over the requests/s of bare forward passes on inputs that are ready: same model and batch."""
     results = {"tiny": _efficiency(servers, "tiny", TINY, side=64, batch=32, count=6_000)}
+    if available() > 1:
+        own = {"MODEL_CORES": "1"}
+        results["tiny_core_of_its_own"] = _efficiency(servers, "own", TINY, side=64, batch=32, count=6_000, **own)
     large = checkpoints.vit_bert(servers.folder / "vit_bert")
     results["vit_b_16_bert_base"] = _efficiency(servers, "vit", large, side=224, batch=8, count=120)
     return results
 
 
-def _efficiency(servers: Rig, name: str, folder: Path, *, side: int, batch: int, count: int) -> dict[str, Any]:
+def _efficiency(
+    servers: Rig, name: str, folder: Path, *, side: int, batch: int, count: int, **settings: str
+) -> dict[str, Any]:
     images = pictures(16, side)
     bare, served = [], []
     for number in range(ROUNDS):
         bare.append(_bare_rate(folder, images, batch, seconds=10))
-        worker = servers.prepare(f"eff_{name}_{number}", folder, BATCH_SIZE=str(batch), TORCH_THREADS="1")
+        worker = servers.prepare(f"eff_{name}_{number}", folder, BATCH_SIZE=str(batch), TORCH_THREADS="1", **settings)
         servers.backlog(worker.topics["requests"], count, images)
         served.append(servers.drain_rate(worker, count))
         servers.forget(worker)
@@ -239,7 +246,7 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     for name in ("device", "tiny"):
         for share, load in results.get("latency", {}).get(name, {}).get("by_share_of_saturation", {}).items():
             bound = f"batch wait 20 ms; {load['worker_cpu_us']:,.0f} us CPU a request"
-            figure = f"{load['added_p95_ms']:.1f} ms"
+            figure = f"{load['added_p95_ms']:.1f} ms, inside {load['inside_p95_ms']:.1f}"
             rows.append((f"added latency p95, {name} at {float(share):.0%} load", figure, bound))
     if found := results.get("memory"):
         rows.append(("memory at overload", f"{found['peak_mb']:,.0f} MB", f"bound {found['bound_mb']:,.0f} MB"))

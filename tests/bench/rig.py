@@ -6,7 +6,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,13 +23,11 @@ from sqlalchemy import Engine, create_engine, func, select
 from demo import servers
 from migrations.schema.prediction_log import consumer_offsets
 from tests.support.apache_kafka import apache_kafka
-from tests.support.worker import WorkerProcess
+from tests.support.worker import FETCHING, WorkerProcess
 
 PARTITIONS = 4
 PICTURE_BYTES = 20_000
 MSGPACK = [("content-type", b"application/msgpack")]
-# The worker's own default, which tests set otherwise for the embedded broker's sake.
-GATHERING = {"FETCH_MIN_BYTES": "500000"}
 ARRIVAL_TIMES = {"message.timestamp.type": "LogAppendTime"}  # a message tells when the broker had it
 CAPTIONS = ("a red circle left of a blue square", "two green triangles above a small yellow cross")
 
@@ -82,11 +80,7 @@ def request(number: int, image: bytes) -> bytes:
 class Rig:
     """Servers in a temporary folder; every measurement takes a name of its own for topics, group and database."""
 
-    def __init__(
-        self, folder: Path, database: servers.Database, broker: str, settings: Mapping[str, str] | None = None
-    ) -> None:
-        """`settings` are of every worker, unless a measurement has its own."""
-        self._settings = settings or {}
+    def __init__(self, folder: Path, database: servers.Database, broker: str) -> None:
         self.folder = folder
         self.broker = broker
         self._database = database
@@ -100,7 +94,6 @@ class Rig:
             "TOPIC_PARTITIONS": str(PARTITIONS),
             "CHECKPOINT": str(checkpoint),
             "CREATE_TOPICS": "false",
-            **self._settings,
         }
         worker = WorkerProcess(name, url, self.broker, self.folder / f"{name}.log", {**defaults, **settings})
         admin = KafkaAdminClient(bootstrap_servers=self.broker)
@@ -189,7 +182,8 @@ def rig(broker: str = "embedded") -> Iterator[Rig]:
             yield Rig(folder, database, stack.enter_context(servers.broker(folder / "broker.log")))
         else:
             kafka = stack.enter_context(apache_kafka(folder / "kafka", quick_start=False))
-            yield Rig(folder, database, kafka.address, GATHERING)
+            FETCHING.clear()
+            yield Rig(folder, database, kafka.address)
 
 
 @contextmanager

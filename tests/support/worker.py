@@ -33,6 +33,9 @@ from inference.wiring import WorkerProgram
 CHECKPOINT = Path("demo/checkpoint").resolve()
 KEY = "test-key-" * 4
 RUN = secrets.token_hex(3)  # a broker may outlive a run: names of topics and groups end with it
+# The embedded broker holds a fetch although messages come, and for longer the more bytes it shall gather. Emptied where
+# the run's broker is another: workers then fetch as they do by default.
+FETCHING = {"FETCH_WAIT_MS": "20", "FETCH_MIN_BYTES": "1"}
 
 
 @lru_cache
@@ -105,8 +108,7 @@ class WorkerProcess:
             "HMAC_KEY_ID": "k1",
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
             "CONSUMER_GROUP": self.group,
-            "FETCH_WAIT_MS": "20",  # the embedded broker holds a fetch although messages come, and for longer
-            "FETCH_MIN_BYTES": "1",  # the more bytes it shall gather
+            **FETCHING,
             "CREATE_TOPICS": "true",
             "TOPIC_PARTITIONS": "2",
             "WORKER_PORT": str(self.port),

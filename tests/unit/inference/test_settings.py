@@ -55,6 +55,7 @@ def test_a_broker_gathers_as_long_as_a_batch_waits(
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
+        ("MODEL_CORES", "1024", "must leave a core to the rest of the worker: there are "),
         ("HMAC_KEY", "short", "the HMAC key has 5 bytes; at least 32 are needed"),
         ("HMAC_KEY", None, "exactly one of FUSIONWATCH_HMAC_KEY"),
         ("HMAC_KEY_ID", None, "FUSIONWATCH_HMAC_KEY_ID is not set"),
