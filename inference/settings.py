@@ -113,7 +113,7 @@ class WorkerSettings(ModelSettings, KafkaSettings):
 
     batch_size: int = Field(default=32, ge=1, le=4096, description="most requests in one forward pass")
     batch_wait_ms: float = Field(
-        default=20, ge=0, le=10_000, description="how old a request gets, from when it is read, waiting for batch-mates"
+        default=20, ge=0, le=10_000, description="how long a request waits for batch-mates, from when it could be read"
     )
     batch_tokens: int = Field(default=0, ge=0, description="most padded tokens in one forward pass; 0: no limit")
     decode_threads: int = Field(default=0, ge=0, le=256, description="threads that decode; 0 takes one for each core")
