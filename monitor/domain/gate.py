@@ -11,6 +11,7 @@ from enum import StrEnum
 from statistics import NormalDist
 
 from monitor.domain.gate_result import CLASS, PATTERN, RECENT, Compared, Measured, TrainingResult
+from monitor.domain.intervals import share_interval
 from monitor.domain.paired import difference_interval, p_second_worse
 
 
@@ -140,20 +141,25 @@ def _calibrated(compared: Compared, limits: GateLimits) -> Check:
 
 
 def _slices(compared: Compared, kind: str, limits: GateLimits) -> Check:
-    """Every class, or every presence pattern, that either model was measured on."""
+    """Every class, or every presence pattern, that either model was measured on.
+
+    A pattern of which the champion cannot tell the class has nothing to lose, and says so.
+    """
     name = "classes" if kind == CLASS else "presence_patterns"
     champion, candidate = compared.champion.slices(kind), compared.candidate.slices(kind)
     known = sorted(champion.keys() | candidate.keys())
     if not known:
         return Check(name, Outcome.INSUFFICIENT, f"no {kind} was measured")
     z = NormalDist().inv_cdf(1 - limits.alpha / len(known))  # Bonferroni over slices
-    fallen, short = [], []
+    fallen, short, nothing = [], [], []
     for each in known:
         (before, n), (after, m) = champion.get(each, (0.0, 0)), candidate.get(each, (0.0, 0))
         rows = compared.paired_in(kind, each)
         surely = rows is not None and rows.n and difference_interval(rows, z)[1] < -limits.max_drop
         if min(n, m) < limits.min_slice_rows:
             short.append(f"{each}: {min(n, m)} rows")
+        elif kind == PATTERN and not _beats_one_answer(compared.champion, before, n, limits):
+            nothing.append(f"{each}: {before:.3f}")
         elif after < before - limits.max_slice_drop or surely:
             fallen.append(f"{each}: {before:.3f} to {after:.3f}")
     if fallen:
@@ -161,7 +167,20 @@ def _slices(compared: Compared, kind: str, limits: GateLimits) -> Check:
     if short:
         text = f"fewer than {limits.min_slice_rows} rows: {'; '.join(short)}"
         return Check(name, Outcome.INSUFFICIENT, text)
-    return Check(name, Outcome.PASSED, f"none lost more than {limits.max_slice_drop:.3f}: {', '.join(known)}")
+    text = f"none lost more than {limits.max_slice_drop:.3f}: {', '.join(known)}"
+    if nothing:
+        text += f"; of no use to the champion: {', '.join(nothing)}"
+    return Check(name, Outcome.PASSED, text)
+
+
+def _beats_one_answer(champion: Measured, accuracy: float, rows: int, limits: GateLimits) -> bool:
+    """Whether it is shown to be right more often than the most frequent class alone would be, the no-information rate.
+
+    Below it, which class a model falls back to makes all the difference, and means nothing. Source of the comparison:
+    Kuhn (2008), Journal of Statistical Software 28(5).
+    """
+    counts = [n for _, n in champion.by_class.values()]
+    return not counts or share_interval(accuracy, rows, _z(limits))[0] > max(counts) / sum(counts)
 
 
 def _latency(compared: Compared, limits: GateLimits) -> Check:

@@ -61,8 +61,9 @@ def test_a_better_candidate_passes_and_the_table_shows_both() -> None:
         ({"candidate__reliance": {}}, "reliance", "insufficient"),
         (
             {
-                "candidate__by_pattern__text": {"accuracy": 0.33, "n": 200},
-                "paired__pattern__text": {"only_champion_right": 38, "only_candidate_right": 10},
+                "champion__by_pattern__text": {"accuracy": 0.6, "n": 200},
+                "candidate__by_pattern__text": {"accuracy": 0.45, "n": 200},
+                "paired__pattern__text": {"only_champion_right": 38, "only_candidate_right": 8},
             },
             "presence_patterns",
             "failed",
@@ -95,6 +96,36 @@ def test_a_class_that_got_worse_is_not_outweighed_by_the_others() -> None:
     figures["paired__class"]["a"] = {"only_champion_right": 8, "only_candidate_right": 0}
     assert not_passed(judged(changed(**figures))) == {}, "8 of 8 rows are, but not surely beyond the limit"
     assert not_passed(judged(changed(**figures), max_drop=0.02)) == {"classes": "failed"}
+
+
+def test_a_modality_that_tells_the_champion_nothing_cannot_be_lost() -> None:
+    def lost(champion: float) -> Verdict:
+        """By a champion right on so many of 200 rows, 100 of each class, to a candidate right on 80 of them."""
+        only_candidate = 36 - round(200 * (champion - 0.52))
+        figures: dict[str, Any] = {
+            "champion__by_pattern__text": {"accuracy": champion, "n": 200},
+            "candidate__by_pattern__text": {"accuracy": 0.4, "n": 200},
+            "paired__pattern__text": {"only_champion_right": 60, "only_candidate_right": only_candidate},
+        }
+        return judged(changed(**figures))
+
+    verdict = lost(0.52)
+    assert not_passed(verdict) == {}
+    told = {check.name: check.text for check in verdict.checks}["presence_patterns"]
+    assert told.endswith("; of no use to the champion: text: 0.520")
+    assert not_passed(lost(0.55)) == {}, "110 of 200 are not shown to be more than one answer for all gets right"
+    assert not_passed(lost(0.56)) == {"presence_patterns": "failed"}
+
+
+def test_what_a_modality_tells_is_not_known_of_an_older_trainer() -> None:
+    figures: dict[str, Any] = {
+        "champion__by_class": {},
+        "candidate__by_class": {},
+        "paired__class": {},
+        "candidate__by_pattern__text": {"accuracy": 0.34, "n": 200},
+        "paired__pattern__text": {"only_champion_right": 36, "only_candidate_right": 10},
+    }
+    assert not_passed(judged(changed(**figures)))["presence_patterns"] == "failed"
 
 
 def test_few_rows_are_never_a_pass() -> None:
