@@ -151,3 +151,12 @@ class Observer:
     def _rows(self, query: Any) -> list[Row[Any]]:
         with self._engine.connect() as connection:
             return list(connection.execute(query))
+
+
+def said(job: Row[Any] | None) -> str:
+    """A job's state, and what is said of it."""
+    if job is None:
+        return "there is no job"
+    gate: Mapping[str, Any] = (job.result or {}).get("gate") or {}
+    unmet = [f"{each['name']}: {each['text']}" for each in gate.get("conditions", ()) if not each["met"]]
+    return "; ".join([job.state, *([job.error] if job.error else []), *unmet])

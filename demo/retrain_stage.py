@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from demo import servers
 from demo.cameras import NEW_CAMERA
 from demo.deployment import Deployment, as_variables, fill_store
 from demo.examples import example_stream
+from demo.observe import said
 from demo.processes import Program, console_script
 from demo.results import StepResult
 from demo.stage import Stage
@@ -158,12 +159,3 @@ class Loop:
             raise RuntimeError(f"no job was queued: {told}")
         self.stage.view.say(f"job {number}: {reason}")
         return number
-
-
-def said(job: Row[Any] | None) -> str:
-    """A job's state, and what is said of it."""
-    if job is None:
-        return "there is no job"
-    gate: Mapping[str, Any] = (job.result or {}).get("gate") or {}
-    unmet = [f"{each['name']}: {each['text']}" for each in gate.get("conditions", ()) if not each["met"]]
-    return "; ".join([job.state, *([job.error] if job.error else []), *unmet])

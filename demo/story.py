@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from demo.bad_messages import bad_messages
-from demo.observe import Told
+from demo.observe import Told, said
 from demo.results import Results, Retrain, StepResult
 from demo.stage import Stage, detect, resolve
 from demo.traffic import captions_shifted, image_feed_dead, new_camera, normal
@@ -120,9 +120,7 @@ def _await_promotion(stage: Stage, result: StepResult, old: str) -> str | None:
     state = stage.await_("training", over, stage.pace.retrain)
     job = stage.observer.jobs()[0]
     took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
-    result.expect(
-        "the candidate passes the gate and is promoted", state == "promoted", f"{state}: {job.error or job.result}"
-    )
+    result.expect("the candidate passes the gate and is promoted", state == "promoted", said(job))
     version = stage.observer.champion()
     if state != "promoted" or version in (None, old):
         return None
