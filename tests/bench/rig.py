@@ -28,7 +28,8 @@ from tests.support.worker import FETCHING, WorkerProcess
 PARTITIONS = 4
 PICTURE_BYTES = 20_000
 MSGPACK = [("content-type", b"application/msgpack")]
-ARRIVAL_TIMES = {"message.timestamp.type": "LogAppendTime"}  # a message tells when the broker had it
+# A message tells when the broker had it; the embedded one ignores this, and it tells when it was sent.
+ARRIVAL_TIMES = {"message.timestamp.type": "LogAppendTime"}
 CAPTIONS = ("a red circle left of a blue square", "two green triangles above a small yellow cross")
 
 
