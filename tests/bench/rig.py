@@ -91,11 +91,7 @@ class Rig:
         url = self._database.create(name)
         servers.migrate(url)
         servers.make_logins(url)
-        defaults = {
-            "TOPIC_PARTITIONS": str(PARTITIONS),
-            "CHECKPOINT": str(checkpoint),
-            "CREATE_TOPICS": "false",
-        }
+        defaults = {"TOPIC_PARTITIONS": str(PARTITIONS), "CHECKPOINT": str(checkpoint), "CREATE_TOPICS": "false"}
         worker = WorkerProcess(name, url, self.broker, self.folder / f"{name}.log", {**defaults, **settings})
         admin = KafkaAdminClient(bootstrap_servers=self.broker)
         admin.create_topics(

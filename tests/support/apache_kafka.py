@@ -18,7 +18,7 @@ from pathlib import Path
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from demo.servers import free_port
+from demo.servers import PORTS, free_port
 from tests.support.certificates import Certificates, certificates
 from tests.support.kafka_jars import KafkaSetupError, java, kafka_jars
 
@@ -27,8 +27,6 @@ STOP_SECONDS = 30.0
 PORT_ATTEMPTS = 3
 USER, PASSWORD = "worker", "correct-horse-battery-staple"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-# Below the ports that Linux gives to outgoing connections, which could take a stopped broker's port before it is back.
-PORTS = range(20_000, 32_000)
 
 _HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
 _QUICK = ("-XX:TieredStopAtLevel=1",)  # starts in half the time, serves slower
