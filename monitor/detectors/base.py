@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.window import FUSED, Evidence, IncomparableError, Labelled, Reference, Summary, Window
@@ -172,8 +173,9 @@ def evaluate(
     """Findings of the catalogue, or of the `detectors` named, on everything they take.
 
     `options` maps a detector's name to parameters of its options; a threshold that is not among them is the baseline's,
-    where it learnt one. Raises KeyError on an unknown detector, TypeError on an unknown parameter, IncomparableError
-    as `judge` does.
+    where it learnt one. Findings are the same on any number of cores: matrix products, whose last bits depend on how
+    many threads share them, are each made by one. Raises KeyError on an unknown detector, TypeError on an unknown
+    parameter, IncomparableError as `judge` does.
     """
     findings = []
     for name in catalogue() if detectors is None else detectors:
@@ -181,10 +183,17 @@ def evaluate(
         given = (options or {}).get(name, {})
         for modality, current in _inputs(detector.takes, evidence):
             chosen, source = applied(detector, modality, reference, given)
-            score = judge(detector, modality, reference, current, chosen)
+            with _matrix_threads().limit(limits=1, user_api="blas"):
+                score = judge(detector, modality, reference, current, chosen)
             score = replace(score, details={**score.details, **_about(modality, reference, source)})
             findings.append(_finding(name, modality, window, model_version, reference, score))
     return findings
+
+
+@cache
+def _matrix_threads() -> ThreadpoolController:
+    """Of the libraries that are loaded by now, which takes 5 ms to find out."""
+    return ThreadpoolController()
 
 
 # The option that a drift detector's effect is held against is one of these.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from migrations.schema.bins import Bins, from_rows
 from monitor.detectors import catalogue, evaluate, judge
@@ -191,6 +192,14 @@ def test_evaluate_runs_everything_that_there_is_evidence_for(known: Known) -> No
     assert {("availability", "text"), ("quality", "image"), ("pairing", FUSED), ("accuracy", FUSED)} <= seen
     assert {each.verdict for each in findings} == {Verdict.OK}
     assert {(each.model_version, each.baseline_id, each.window) for each in findings} == {("7", 1, WINDOW)}
+
+
+def test_findings_are_the_same_on_any_number_of_cores(known: Known) -> None:
+    found = []
+    for threads in (1, 2, 7):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(evaluate(known[0], known[1], window=WINDOW, model_version="7"))
+    assert found[0] == found[1] == found[2]
 
 
 def test_evaluate_takes_a_choice_and_options(known: Known) -> None:
