@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import uvicorn
 from prometheus_client import CollectorRegistry
 
+from inference import garbage
 from inference.answer_reader import AnswerReader
 from inference.gateway import Gateway, GatewayMetrics, create_app
 from inference.gateway_settings import GatewaySettings
@@ -63,4 +64,5 @@ class GatewayProgram:
                     timeout_graceful_shutdown=int(settings.gateway_timeout_seconds) + 12,
                 )
             )
+            stack.enter_context(garbage.loaded())
             self.server.run()

@@ -10,7 +10,7 @@ from importlib.metadata import version as package_version
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import health, log, offsets, topics
+from inference import garbage, health, log, offsets, topics
 from inference.clock import ClockTolerance
 from inference.consumer import GroupConsumer
 from inference.feedback import FeedbackLoop
@@ -75,6 +75,7 @@ class ObserveProgram:
             observations = self._observations = self._observation_loop(engine, publisher)
             if settings.read_labels:
                 self._loops.start(LABELS, self._feedback_loop(engine, publisher).run)
+            stack.enter_context(garbage.loaded())
             self._loops.run(OBSERVATIONS, observations.run)
             self._loops.join(settings.drain_seconds + 5)
         return self._loops.failure is None

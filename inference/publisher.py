@@ -16,6 +16,9 @@ MAX_SEND_BYTES = 2 * MAX_MESSAGE_BYTES
 SEND_SECONDS = 10.0
 # Answers are small and many: larger batches cost the broker and this process less.
 BATCH_BYTES = 256_000
+# As good as no limit: what is sent is bounded by what was read. At its limit kafka-python's sender does not wait for an
+# answer, it asks without a pause whether there is one, and takes that time from every other thread.
+REQUESTS_IN_FLIGHT = 1_000
 
 
 class Sending:
@@ -51,6 +54,7 @@ class Publisher:
             acks="all",
             enable_idempotence=False,  # answers are at-least-once by contract, and not every broker gives producer ids
             linger_ms=2,
+            max_in_flight_requests_per_connection=REQUESTS_IN_FLIGHT,
             batch_size=BATCH_BYTES,
             compression_type=None if compression == "none" else compression,
             max_request_size=MAX_SEND_BYTES,

@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from inference import cores, gaps, health, log, offsets, registry, request_wiring, rollouts, topics, tracing
+from inference import cores, gaps, garbage, health, log, offsets, registry, request_wiring, rollouts, topics, tracing
 from inference.challenger import Arm, RolloutWatcher
 from inference.consumer import GroupConsumer
 from inference.feedback import FeedbackLoop
@@ -96,6 +96,7 @@ class WorkerProgram:
             self._loops.start("rollout", self._rollouts(engine, holder, versions, shadow, summaries).run)
             self._loops.start("shadow", shadow.run)
             self._worker = worker
+            stack.enter_context(garbage.loaded())
             self._loops.run(REQUESTS, worker.run)
             self._loops.join(settings.drain_seconds + 5)
         return self._loops.failure is None
