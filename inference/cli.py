@@ -116,7 +116,7 @@ def trainer(
     ] = None,
 ) -> None:
     """Wait for retrain jobs and work on them; until SIGTERM or Ctrl-C, which lets the job in hand go."""
-    from inference.settings import TrainerSettings
+    from inference.trainer_settings import TrainerSettings
     from inference.trainer_wiring import TrainerProgram
 
     settings = _settings(TrainerSettings)
@@ -140,7 +140,7 @@ def mirror(
     ] = None,
 ) -> None:
     """Set MLflow's aliases champion and challenger as the database has them, as a trainer that waits for jobs does."""
-    from inference.settings import TrainerSettings
+    from inference.trainer_settings import TrainerSettings
     from inference.trainer_wiring import TrainerProgram
     from inference.training.mlflow_run import TrackingError
 
@@ -281,7 +281,8 @@ def _settings_of(program: Program) -> type[EnvironmentSettings]:
         from inference.gateway_settings import GatewaySettings
 
         return GatewaySettings
-    from inference.settings import TrainerSettings, WorkerSettings
+    from inference.settings import WorkerSettings
+    from inference.trainer_settings import TrainerSettings
 
     return WorkerSettings if program is Program.WORKER else TrainerSettings
 

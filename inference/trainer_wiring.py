@@ -20,10 +20,10 @@ from inference.job_tracking import tracker
 from inference.mirror import Mirror, mirror
 from inference.predictor import pick_device
 from inference.retrain import Retraining, RetrainSettings
-from inference.settings import TrainerSettings
 from inference.stores.base import Store, open_store
 from inference.sweep import Sweep
 from inference.trainer import Trainer, utc_now
+from inference.trainer_settings import TrainerSettings
 from inference.training.mlflow_run import TrackingError
 from inference.training.team import Team, joined
 from migrations.connect import connect, require_revision, unreachable

@@ -15,8 +15,9 @@ from sqlalchemy import make_url
 from inference.gateway_settings import GatewaySettings
 from inference.gpu import GpuCollector
 from inference.kafka_settings import KafkaSettings
-from inference.settings import TrainerSettings, WorkerSettings
+from inference.settings import WorkerSettings
 from inference.telemetry import Metrics as WorkerMetrics
+from inference.trainer_settings import TrainerSettings
 from migrations.settings import PREFIX, EnvironmentSettings
 from monitor.settings import MonitorSettings
 from monitor.telemetry import Metrics as MonitorMetrics

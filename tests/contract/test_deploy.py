@@ -23,7 +23,8 @@ from inference import health
 from inference.gateway_settings import GatewaySettings
 from inference.membership import HANDOVER_SECONDS
 from inference.observe_settings import ObserveSettings
-from inference.settings import TrainerSettings, WorkerSettings
+from inference.settings import WorkerSettings
+from inference.trainer_settings import TrainerSettings
 from migrations.settings import PREFIX, DatabaseSettings, EnvironmentSettings
 from monitor import telemetry
 from monitor.launchers.base import Launch

@@ -23,7 +23,7 @@ from demo.examples import example_stream
 from inference import registry
 from inference.models.card import WEIGHTS
 from inference.models.checkpoint import load_checkpoint
-from inference.settings import TrainerSettings
+from inference.trainer_settings import TrainerSettings
 from inference.trainer_wiring import TrainerProgram
 from inference.training.store import LocalStore
 from migrations.connect import connect

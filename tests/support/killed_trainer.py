@@ -7,7 +7,7 @@ import signal
 import sys
 
 from inference import retrain
-from inference.settings import TrainerSettings
+from inference.trainer_settings import TrainerSettings
 from inference.trainer_wiring import TrainerProgram
 
 

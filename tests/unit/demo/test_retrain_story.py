@@ -18,8 +18,9 @@ from demo.retrain_stage import Loop, settings
 from demo.stage import Pace, Stage
 from demo.view import View
 from inference.models.checkpoint import load_checkpoint
-from inference.settings import TrainerSettings, WorkerSettings
+from inference.settings import WorkerSettings
 from inference.stores.local import LocalFolder
+from inference.trainer_settings import TrainerSettings
 from inference.training.store import Messages
 from monitor.settings import MonitorSettings
 
