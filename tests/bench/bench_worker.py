@@ -24,12 +24,12 @@ from rich.table import Table
 from demo.examples import example_stream
 from inference.collate import collate
 from inference.cores import available
-from inference.modalities.base import modalities
 from inference.models.card import load_card
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
 from tests.bench import checkpoints, device_family, pacing
-from tests.bench.rig import CAPTIONS, Rig, pictures, rig
+from tests.bench.rig import Rig, pictures, rig
+from tests.bench.turns import Bare, Turns, in_turns
 
 ROUNDS = 3
 TINY = Path("demo/checkpoint")
@@ -57,7 +57,7 @@ def run() -> dict[str, Any]:
 def pass_through(servers: Rig) -> dict[str, Any]:
     """20 kB requests through everything but a model: digests, log rows, summaries, answers, offsets; decoding off."""
     folder = checkpoints.pass_through(servers.folder / "pass_through")
-    images, count = pictures(32, 224), 24_000
+    images, count = pictures(32, 224), 40_000
     settings = {"BATCH_SIZE": "256", "WRITE_ROWS": "2000", "WRITE_INTERVAL_MS": "500", "DECODE_THREADS": "1"}
     found: dict[str, list[Any]] = {"poll": [], "one": [], "two": []}
     for number in range(ROUNDS):
@@ -79,57 +79,24 @@ def pass_through(servers: Rig) -> dict[str, Any]:
 
 def efficiency(servers: Rig) -> dict[str, Any]:
     """Worker requests/s over the requests/s of bare forward passes on inputs that are ready: same model and batch."""
-    results = {"tiny": _efficiency(servers, "tiny", TINY, side=64, batch=32, count=6_000)}
+    short, long = Turns(16, worker_seconds=2.0, bare_seconds=2.0), Turns(5, worker_seconds=20.0, bare_seconds=6.0)
+    results = {"tiny": _efficiency(servers, "tiny", TINY, 64, 32, short)}
     if available() > 1:
-        own = {"MODEL_CORES": "1"}
-        results["tiny_core_of_its_own"] = _efficiency(servers, "own", TINY, side=64, batch=32, count=6_000, **own)
+        results["tiny_core_of_its_own"] = _efficiency(servers, "own", TINY, 64, 32, short, MODEL_CORES="1")
     large = checkpoints.vit_bert(servers.folder / "vit_bert")
-    results["vit_b_16_bert_base"] = _efficiency(servers, "vit", large, side=224, batch=8, count=120)
+    results["vit_b_16_bert_base"] = _efficiency(servers, "vit", large, 224, 8, long)
     return results
 
 
 def _efficiency(
-    servers: Rig, name: str, folder: Path, *, side: int, batch: int, count: int, **settings: str
+    servers: Rig, name: str, folder: Path, side: int, batch: int, turns: Turns, **settings: str
 ) -> dict[str, Any]:
     images = pictures(16, side)
-    bare, served = [], []
-    for number in range(ROUNDS):
-        bare.append(_bare_rate(folder, images, batch, seconds=10))
-        worker = servers.prepare(f"eff_{name}_{number}", folder, BATCH_SIZE=str(batch), TORCH_THREADS="1", **settings)
-        servers.backlog(worker.topics["requests"], count, images)
-        served.append(servers.drain_rate(worker, count))
-        servers.forget(worker)
-        _tell(f"{name}, round {number + 1}: forward passes {bare[-1]:,.1f}/s, {served[-1]}")
-    bare.append(_bare_rate(folder, images, batch, seconds=10))
-    rate = _median(served)
-    ceiling = statistics.median(bare)
-    return {
-        "bare_per_second": ceiling,
-        "worker": rate,
-        "efficiency": rate["per_second"] / ceiling,
-        "batch": batch,
-        "torch_threads": 1,
-        "rounds": {"bare": bare, "worker": [rate.per_second for rate in served]},
-    }
-
-
-def _bare_rate(folder: Path, images: list[bytes], batch: int, seconds: float) -> float:
-    """Requests per second of forward passes alone, on one thread: everything is decoded and collated before."""
-    torch.set_num_threads(1)
-    card, known = load_card(folder), modalities()
-    rows = []
-    for index in range(batch):
-        picture = known["image"].decode(images[index % len(images)]).value
-        rows.append(card.prepare({"image": picture, "text": CAPTIONS[index % len(CAPTIONS)]}))
-    ready = collate(rows, card.blanks)
-    cpu = torch.device("cpu")
-    predictor = Predictor(load_checkpoint(folder, cpu, ()), cpu)
-    predictor.run(ready)
-    passes, began = 0, time.perf_counter()
-    while time.perf_counter() < began + seconds:
-        predictor.run(ready)
-        passes += 1
-    return passes * batch / (time.perf_counter() - began)
+    worker = servers.prepare(f"eff_{name}", folder, BATCH_SIZE=str(batch), TORCH_THREADS="1", **settings)
+    found = in_turns(servers, worker, Bare(folder, images, batch), images, turns)
+    servers.forget(worker)
+    _tell(f"{name}: {found}")
+    return found
 
 
 def contribution(_rig: Rig) -> dict[str, Any]:
@@ -165,8 +132,8 @@ def latency(servers: Rig) -> dict[str, Any]:
     device = device_family.save(servers.folder / "device", milliseconds=10.0)
     return {
         "batch_wait_ms": 20.0,
-        "device": _latency(servers, "device", device, 6_000, FAMILY_MODULES=device_family.__name__),
-        "tiny": _latency(servers, "tiny", TINY, 4_000),
+        "device": _latency(servers, "device", device, 12_000, FAMILY_MODULES=device_family.__name__),
+        "tiny": _latency(servers, "tiny", TINY, 12_000),
     }
 
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,15 +130,15 @@ class Rig:
         return (read - first) / seconds
 
     def drain_rate(self, worker: WorkerProcess, count: int, processes: int = 1) -> Rate:
-        """Start worker processes on a backlog of `count` and measure from a tenth of it to nine tenths."""
+        """Start worker processes on a backlog; measured once what waited for their first transactions is written."""
         engine = create_engine(worker.database)
         with ExitStack() as stack:
             stack.callback(engine.dispose)
             members = [stack.enter_context(member(worker, number, wait=False)) for number in range(processes)]
-            _wait(lambda: written(engine) >= count * 0.1, members)
-            begin, began, before = written(engine), time.perf_counter(), self._cpu(members)
-            _wait(lambda: written(engine) >= count * 0.9, members)
-            done, seconds, after = written(engine) - begin, time.perf_counter() - began, self._cpu(members)
+            _wait(lambda: written(engine) >= count * 0.4, members)
+            begin, began, before = written(engine), time.perf_counter(), self.cpu(members)
+            _wait(lambda: written(engine) >= count * 0.95, members)
+            done, seconds, after = written(engine) - begin, time.perf_counter() - began, self.cpu(members)
             resident = sum(resident_bytes(member) for member in members) / 1e6
         worker_us, database_us, broker_us = (
             (late - early) / done * 1e6 for early, late in zip(before, after, strict=True)
@@ -158,15 +158,30 @@ class Rig:
         admin.close()
         self._database.drop(worker.name)
 
-    def _cpu(self, members: list[WorkerProcess]) -> tuple[float, float, float]:
-        own = psutil.Process().children(recursive=True)
-        workers = {child.pid for member in members for child in tree(member)}
-        others = [child for child in own if child.pid not in workers]
+    @contextmanager
+    def off(self, cores: set[int], members: list[WorkerProcess]) -> Iterator[None]:
+        """Keep everything but the workers off some cores for a while: database, broker and this process."""
+        here = os.sched_getaffinity(0)
+        processes = [psutil.Process(), *_postgres(self.folder), *self._brokers(members)] if cores else []
+        _keep_on(processes, here - cores)
+        try:
+            yield
+        finally:
+            _keep_on(processes, here)
+
+    def cpu(self, members: list[WorkerProcess]) -> tuple[float, float, float]:
+        """CPU seconds so far of worker processes, of the database and of the broker."""
         return (
             sum(cpu_seconds(child) for member in members for child in tree(member)),
             sum(cpu_seconds(child) for child in _postgres(self.folder)),
-            sum(cpu_seconds(child) for child in others if "postgres" not in child.name()),
+            sum(cpu_seconds(child) for child in self._brokers(members)),
         )
+
+    def _brokers(self, members: list[WorkerProcess]) -> list[psutil.Process]:
+        """What this process started beside the database and those workers."""
+        workers = {child.pid for member in members for child in tree(member)}
+        children = psutil.Process().children(recursive=True)
+        return [child for child in children if child.pid not in workers and "postgres" not in child.name()]
 
 
 @contextmanager
@@ -211,6 +226,12 @@ def tree(member: WorkerProcess) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+def model_cores(member: WorkerProcess) -> set[int]:
+    """The cores that a worker's model has to itself (`MODEL_CORES`)."""
+    worker, *models = tree(member)
+    return {core for model in models for core in model.cpu_affinity()} - set(worker.cpu_affinity())
+
+
 def resident_bytes(member: WorkerProcess) -> int:
     """Memory of a worker's processes, what they share counted once."""
     return sum(int(process.memory_full_info().pss) for process in tree(member))
@@ -223,6 +244,14 @@ def cpu_seconds(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _keep_on(processes: list[psutil.Process], cores: set[int]) -> None:
+    """Move processes, every thread of them, to some cores."""
+    for process in processes:
+        for thread in process.threads():
+            with suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(thread.id, cores)
 
 
 def _postgres(folder: Path) -> list[psutil.Process]:

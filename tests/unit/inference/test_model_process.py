@@ -118,6 +118,37 @@ def test_it_can_be_told_among_processes_and_knows_no_secrets(model: ModelProcess
     assert "PATH" in process.environ()
 
 
+def test_memory_of_a_pass_is_kept_for_the_next(folder: Path, card: ModelCard) -> None:
+    faults = {}
+    for threshold in ("4096", None):  # what an operator sets wins
+        with pytest.MonkeyPatch.context() as patch:
+            if threshold:
+                patch.setenv("MALLOC_MMAP_THRESHOLD_", threshold)
+            process = ModelProcess(folder, OPTIONS)
+            process.start()
+        try:
+            faults[threshold] = page_faults(process, card)
+        finally:
+            process.close()
+    assert faults[None] < faults["4096"] / 4
+
+
+def page_faults(process: ModelProcess, card: ModelCard) -> int:
+    """How often pages were asked of the system during 20 passes."""
+    rows = batch(card, *["red"] * 16)
+    for _ in range(5):
+        process.run(rows)
+    before = minor_faults(process)
+    for _ in range(20):
+        process.run(rows)
+    return minor_faults(process) - before
+
+
+def minor_faults(process: ModelProcess) -> int:
+    """The tenth field of proc(5)'s stat."""
+    return int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 def test_a_process_that_is_slow_to_answer_is_waited_for(model: ModelProcess, card: ModelCard) -> None:
     model.submit(batch(card, "red"))
     assert model.ready(60)
