@@ -1,7 +1,7 @@
 """Python's garbage collector, kept away from what a program has loaded.
 
-A full collection looks at every object while all threads wait: in a worker that has loaded its libraries 80 to 150 ms
-each time, every few seconds under load.
+A full collection looks at every object while all threads wait: of a worker under load, every few seconds at everything
+that its libraries have loaded, longer than it takes to answer a batch.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from inference.models.card import CheckpointError
 
 _log = logging.getLogger(__name__)
 _SECRETS = "FUSIONWATCH_"
-# glibc gives arrays above 128 kB back to the system when they are freed, and each pass then faults its pages in anew: a
-# tenth of a small model's time. These keep up to 128 MB, and arrays to 32 MB; what an operator sets wins.
+# glibc gives arrays above 128 kB back to the system when they are freed, and each pass then faults its pages in
+# anew. These keep up to 128 MB, and arrays to 32 MB; what an operator sets wins.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20)}
 
 

@@ -192,7 +192,7 @@ def evaluate(
 
 @cache
 def _matrix_threads() -> ThreadpoolController:
-    """Of the libraries that are loaded by now, which takes 5 ms to find out."""
+    """Of the libraries that are loaded by now: looked for once."""
     return ThreadpoolController()
 
 

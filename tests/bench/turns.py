@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from kafka import KafkaConsumer, TopicPartition
 
@@ -71,6 +70,7 @@ def in_turns(servers: Rig, worker: WorkerProcess, bare: Bare, images: list[bytes
     The worker answers a backlog. Where its model has cores of its own (`MODEL_CORES`), database, broker and this
     process stay off them too while it works. Raises RuntimeError where no more answers come.
     """
+    everywhere = os.sched_getaffinity(0)
     seconds = turns.count * turns.worker_seconds + WARM_SECONDS
     count = int(1.4 * bare.rate(turns.bare_seconds) * seconds) + 4 * turns.count * bare.batch
     servers.backlog(worker.topics["requests"], count, images)
@@ -79,11 +79,11 @@ def in_turns(servers: Rig, worker: WorkerProcess, bare: Bare, images: list[bytes
         answered.change()
         time.sleep(WARM_SECONDS)
         with servers.off(model_cores(running), [running]):
-            rates, ceilings, began = [], [_aside(running, bare, turns.bare_seconds)], servers.cpu([running])
+            rates, ceilings, began = [], [_aside(running, bare, turns.bare_seconds, everywhere)], servers.cpu([running])
             first = answered.count()
             for _ in range(turns.count):
                 rates.append(_rate(answered, turns.worker_seconds))
-                ceilings.append(_aside(running, bare, turns.bare_seconds))
+                ceilings.append(_aside(running, bare, turns.bare_seconds, everywhere))
             done, spent = answered.count() - first, servers.cpu([running])
     answered.close()
     around = [statistics.mean(pair) for pair in pairwise(ceilings)]
@@ -100,13 +100,13 @@ def in_turns(servers: Rig, worker: WorkerProcess, bare: Bare, images: list[bytes
     }
 
 
-def _aside(running: WorkerProcess, bare: Bare, seconds: float) -> float:
-    """Bare passes, on any core, while the worker stands still."""
+def _aside(running: WorkerProcess, bare: Bare, seconds: float, cores: set[int]) -> float:
+    """Bare passes on these cores while the worker stands still."""
     processes, kept = tree(running), os.sched_getaffinity(0)
     for process in processes:
         process.suspend()
     try:
-        os.sched_setaffinity(0, range(psutil.cpu_count() or 1))
+        os.sched_setaffinity(0, cores)
         return bare.rate(seconds)
     finally:
         os.sched_setaffinity(0, kept)
