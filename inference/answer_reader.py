@@ -44,6 +44,7 @@ class AnswerReader:
             auto_offset_reset="latest",
             fetch_max_wait_ms=fetch_wait_ms,
             metadata_max_age_ms=int(LOOK_SECONDS * 1000),
+            metrics_enabled=False,
         )
         self._stop = threading.Event()
         self._known: set[TopicPartition] = set()

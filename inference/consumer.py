@@ -7,26 +7,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from inference import log
+from inference.client import Client
 from inference.fetching import Fetching
 from inference.gaps import Gap, Log, differ, resume
-from inference.kept_join import keep_joins
 from inference.log_end import reaches
-from inference.membership import REBALANCE_SECONDS, SESSION_SECONDS, Membership
+from inference.membership import REBALANCE_SECONDS, Membership
 from inference.offsets import Move, ReadOffsets
 from inference.positions import Positions
 from inference.record import Partition, Record
-from inference.request import MAX_MESSAGE_BYTES
 from inference.topics import topic_id
 
 _log = logging.getLogger(__name__)
-# A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
-METADATA_MS = 10_000
 AT_ONCE = Fetching()
 
 
@@ -59,23 +57,11 @@ class GroupConsumer:
         self.topic = topic
         self._drained = drained
         self._connection = connection
-        self._options = {
-            **connection,
-            "client_id": client_id,
-            "group_id": group,
-            "enable_auto_commit": False,
-            "auto_offset_reset": "none",  # a client that goes elsewhere by itself loses messages without a word
-            "allow_auto_create_topics": False,
-            "max_poll_interval_ms": int(poll_seconds * 1000),
-            "session_timeout_ms": int(SESSION_SECONDS * 1000),
-            "heartbeat_interval_ms": 2_000,
-            "fetch_max_wait_ms": fetching.wait_ms,
-            "fetch_min_bytes": fetching.min_bytes,
-            "metadata_max_age_ms": METADATA_MS,
-            "fetch_max_bytes": 2 * MAX_MESSAGE_BYTES,
-            "max_partition_fetch_bytes": MAX_MESSAGE_BYTES,
-        }
         self._fetching = fetching
+        self._new_client = partial(
+            Client, connection, group=group, topic=topic, client_id=client_id, poll_seconds=poll_seconds,
+            fetching=fetching,
+        )  # fmt: skip
         self._positions = Positions()
         self._astray = False  # a log no longer has the position
         self._truncated: dict[Partition, int] = {}  # where a log was cut behind the position
@@ -83,12 +69,9 @@ class GroupConsumer:
         self.epoch = 0
         self._membership, self._consumer = self._join()
 
-    def _join(self) -> tuple[Membership, Any]:
+    def _join(self) -> tuple[Membership, Client]:
         membership = Membership(self._drained)
-        consumer = KafkaConsumer(**self._options)
-        keep_joins(consumer)
-        consumer.subscribe([self.topic], listener=membership)
-        return membership, consumer
+        return membership, self._new_client(listener=membership)
 
     @property
     def assigned(self) -> bool:
@@ -137,6 +120,8 @@ class GroupConsumer:
             found: Mapping[TopicPartition, list[Any]] = self._consumer.poll(
                 timeout_ms=int(seconds * 1000), max_records=max_records
             )
+            if found and self._fetching.gathers:  # otherwise asking early brings one message, and the rest later
+                self._consumer.fetch_ahead()
             return found
         except NoOffsetForPartitionError:  # assigned a moment ago: `sync` says where to read
             return {}
@@ -165,7 +150,7 @@ class GroupConsumer:
 
     @property
     def _made_anew(self) -> bool:
-        """Whether the client, which asks every `METADATA_MS`, has heard that another topic has the name."""
+        """Whether the client, which asks now and then, has heard that another topic has the name."""
         return differ(self._positions.topic_id, topic_id(self._consumer, self.topic))
 
     def keep_alive(self) -> None:

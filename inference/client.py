@@ -1,0 +1,103 @@
+"""kafka-python's consumer as a member of a group, two habits of it changed.
+
+kafka-python 3.0 joins on its own thread, and takes the outcome only where a poll is waiting as it comes. Between two
+polls it is thrown away and the group is joined anew: a member that polls seldom, because it waits for a database or a
+busy machine, may never get its part, and holds up the others each time. `Client` keeps it until it is read.
+
+Where a poll had to wait for messages, it returns them and asks for no more until the next poll. `fetch_ahead` asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer
+from kafka.coordinator.base import Generation
+from kafka.coordinator.consumer import ConsumerCoordinator
+
+from inference.fetching import Fetching
+from inference.membership import SESSION_SECONDS
+from inference.request import MAX_MESSAGE_BYTES
+
+# A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
+METADATA_MS = 10_000
+
+
+class _Unread:
+    """A join that has ended well, as the library sees one that is still under way: it waits for it, at no time."""
+
+    is_done = False
+
+    def __init__(self, ended: Any) -> None:
+        self._ended = ended
+
+    def add_callback(self, told: Callable[[Any], None]) -> None:
+        self._ended.add_callback(told)
+
+    def add_errback(self, told: Callable[[BaseException], None]) -> None:
+        self._ended.add_errback(told)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        ended: Generator[Any, Any, Any] = self._ended.__await__()
+        return ended
+
+
+class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]  # the library ships no types
+    @property
+    def _join_task(self) -> Any:
+        task = self.__dict__["_join_task"]
+        if task is None or not task.is_done or not task.succeeded():
+            return task
+        if self._generation is Generation.NO_GENERATION or self.coordinator_unknown():
+            return task  # lost since then: it must be joined anew
+        return _Unread(task)
+
+    @_join_task.setter
+    def _join_task(self, task: Any) -> None:
+        self.__dict__["_join_task"] = task
+
+
+class Client(KafkaConsumer):  # type: ignore[misc]
+    """A subscribed member that commits nothing by itself and goes nowhere by itself where it has no position."""
+
+    def __init__(
+        self,
+        connection: Mapping[str, Any],
+        *,
+        group: str,
+        topic: str,
+        client_id: str,
+        poll_seconds: float,
+        fetching: Fetching,
+        listener: ConsumerRebalanceListener,
+    ) -> None:
+        """`connection` holds kafka-python's options for reaching the broker. Raises KafkaError where it cannot be."""
+        super().__init__(
+            **connection,
+            client_id=client_id,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # a client that goes elsewhere by itself loses messages without a word
+            allow_auto_create_topics=False,
+            max_poll_interval_ms=int(poll_seconds * 1000),
+            session_timeout_ms=int(SESSION_SECONDS * 1000),
+            heartbeat_interval_ms=2_000,
+            fetch_max_wait_ms=fetching.wait_ms,
+            fetch_min_bytes=fetching.min_bytes,
+            metadata_max_age_ms=METADATA_MS,
+            fetch_max_bytes=2 * MAX_MESSAGE_BYTES,
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            metrics_enabled=False,  # nobody reads them; a tenth of the client's time
+        )
+        self._coordinator.__class__ = _Coordinator
+        self.subscribe([topic], listener=listener)
+
+    def fetch_ahead(self) -> None:
+        """Ask for the messages behind those that a poll has just brought; the next poll returns them.
+
+        Does not raise: what was polled would be lost with it. What is wrong, the next poll meets too.
+        """
+        with suppress(Exception):
+            self._fetcher.send_fetches()

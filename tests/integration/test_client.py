@@ -1,0 +1,52 @@
+"""A group's member asks for what comes next as soon as it has something to do."""
+
+from __future__ import annotations
+
+import time
+from unittest import mock
+
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from inference.client import Client
+from inference.consumer import GroupConsumer
+from inference.fetching import Fetching
+from inference.record import Record
+from tests.support.worker import RUN, wait_until
+
+TOPIC = f"client-{RUN}"
+GATHERS_MS = 1_000
+
+
+def test_while_messages_are_dealt_with_the_broker_gathers_the_next(broker: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.create_topics([NewTopic(TOPIC, num_partitions=1, replication_factor=1)])
+    admin.close()
+    producer = KafkaProducer(bootstrap_servers=broker, enable_idempotence=False)
+    consumer = GroupConsumer(
+        {"bootstrap_servers": broker}, f"client-{RUN}", TOPIC, "c", 300, fetching=Fetching(GATHERS_MS, 1_000_000)
+    )
+
+    def polled() -> list[Record]:
+        return consumer.poll(3.0, 10)
+
+    try:
+        wait_until(lambda: consumer.poll(0.2, 1) or consumer.unsynced, 60, "nothing was assigned")
+        consumer.sync(lambda _: {})
+        producer.send(TOPIC, value=b"first").get()
+        assert [record.value for record in wait_until(polled, 60, "nothing came")] == [b"first"]
+        producer.send(TOPIC, value=b"second").get()
+        time.sleep(1.5 * GATHERS_MS / 1000)
+        began = time.monotonic()
+        assert [record.value for record in polled()] == [b"second"]
+        assert time.monotonic() - began < 0.5 * GATHERS_MS / 1000, "it was asked for only now"
+    finally:
+        consumer.close()
+        producer.close()
+
+
+def test_what_was_polled_is_not_lost_to_a_failure_to_ask_for_more() -> None:
+    client = mock.Mock()
+    client._fetcher.send_fetches.side_effect = RuntimeError("closed")
+    Client.fetch_ahead(client)
+    client._fetcher.send_fetches.assert_called_once()
