@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from inference.baseline import BaselineError
+from inference.devices import pick_device
 from inference.file_baseline import MadeBaseline, choose, make, require_registered
 from inference.models.card import CheckpointError
 from inference.models.checkpoint import load_checkpoint
-from inference.predictor import pick_device
 from inference.settings import DeviceSettings
 from inference.training.annotated import Split
 from inference.training.annotations import AnnotationsError

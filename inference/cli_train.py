@@ -17,7 +17,7 @@ from rich.table import Table
 
 from inference.baseline import BaselineError
 from inference.cli_models import show_costs
-from inference.predictor import pick_device
+from inference.devices import pick_device
 from inference.training.ablate import FIGURES, ablate, every_family
 from inference.training.annotations import AnnotationsError
 from inference.training.config import ConfigError, TrainConfig, read_config

@@ -90,8 +90,9 @@ class _Reader:
 def _load(start: Start) -> Predictor:
     import torch
 
+    from inference.devices import pick_device
     from inference.models.checkpoint import load_checkpoint
-    from inference.predictor import Predictor, pick_device
+    from inference.predictor import Predictor
 
     options = start.options
     if options.torch_threads:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Any, Protocol, cast
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from inference import log
 from inference.collate import collate
 from inference.contribution import Shuffle, drawn
+from inference.devices import require_compiler
 from inference.modalities.base import Prepared
 from inference.model_io import WHOLE, Dtype, ModelInput, ModelOutput
 from inference.models.base import Encoded, FusionModel, FusionOutput, ModalityBatch, StagedModel
@@ -55,15 +54,6 @@ class Runnable(Protocol):
     def temperature(self) -> float:
         """What the logits are divided by before softmax."""
         ...
-
-
-def pick_device(name: str) -> torch.device:
-    """The device by its name; `auto` takes CUDA, then Apple's MPS, then the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 _BEGIN, _FUSE = "begin", "fuse"  # steps of a forward pass, beside those of the encoders
@@ -127,7 +117,7 @@ class Predictor:
             for encoder in encoders:
                 encoder.to(torch.bfloat16)
         if compile:
-            _require_compiler(device)
+            require_compiler(device)
             for encoder in encoders:
                 encoder.compile(dynamic=True)
 
@@ -297,11 +287,3 @@ def _agreement(
     same = (choices == probabilities.argmax(-1)).all(0).astype(np.int8)
     complete = np.stack(list(present.values())).all(0)
     return np.where(complete, same, np.int8(-1)).astype(np.int8)
-
-
-def _require_compiler(device: torch.device) -> None:
-    candidates: Sequence[str] = (os.environ["CXX"],) if "CXX" in os.environ else ("g++", "clang++")
-    if not any(shutil.which(name) for name in candidates):
-        raise RuntimeError(f"compile needs a C++ compiler; none of {', '.join(candidates)} is on the PATH")
-    if device.type == "cuda" and not torch.utils._triton.has_triton():
-        raise RuntimeError("compile needs triton, which torch brings on Linux, and a GPU that it supports")

@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from inference import health
+from inference.devices import pick_device
 from inference.gather import GatherSettings
 from inference.hashing import Hasher
 from inference.job_tracking import tracker
 from inference.mirror import Mirror, mirror
-from inference.predictor import pick_device
 from inference.retrain import Retraining, RetrainSettings
 from inference.stores.base import Store, open_store
 from inference.sweep import Sweep

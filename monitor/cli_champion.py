@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from sqlalchemy import Engine
 
-from monitor import wiring
+from monitor import loop_wiring, wiring
 from monitor.domain.clock import SystemClock
 from monitor.errors import PromotionError
 from monitor.settings import MonitorSettings
@@ -70,7 +70,7 @@ def _compared(rows: list[Mapping[str, Any]]) -> Table:
 def promote(version: Annotated[str, typer.Argument(help="a registered version")], reason: Reason) -> None:
     """Make a version champion by hand, past gate and canary. Workers take it up within seconds."""
     with _opened() as (settings, engine):
-        moved = wiring.champions(settings, engine).promote(version, actor=getpass.getuser(), reason=reason)
+        moved = loop_wiring.champions(settings, engine).promote(version, actor=getpass.getuser(), reason=reason)
     _say(f"{moved.after} is champion in place of {moved.before}")
 
 
@@ -78,7 +78,7 @@ def promote(version: Annotated[str, typer.Argument(help="a registered version")]
 def rollback(reason: Reason) -> None:
     """Make the former champion answer again. Workers take it up within seconds."""
     with _opened() as (settings, engine):
-        moved = wiring.champions(settings, engine).roll_back(actor=getpass.getuser(), reason=reason)
+        moved = loop_wiring.champions(settings, engine).roll_back(actor=getpass.getuser(), reason=reason)
     _say(f"{moved.after} is champion again, in place of {moved.before}")
 
 
@@ -86,7 +86,7 @@ def rollback(reason: Reason) -> None:
 def try_out(version: Annotated[str, typer.Argument(help="a registered version")], reason: Reason) -> None:
     """Send a version through the stages that the settings name, as what passed the gate goes."""
     with _opened() as (settings, engine):
-        task = wiring.rollouts(settings, engine, Metrics(), SystemClock())
+        task = loop_wiring.rollouts(settings, engine, Metrics(), SystemClock())
         rollout_id = task.start(version, actor=getpass.getuser(), reason=reason)
     _say(f"rollout {rollout_id} of {version} has begun")
 
@@ -95,7 +95,7 @@ def try_out(version: Annotated[str, typer.Argument(help="a registered version")]
 def stop(reason: Reason) -> None:
     """End the open rollout: the champion answers everything again within seconds."""
     with _opened() as (settings, engine):
-        task = wiring.rollouts(settings, engine, Metrics(), SystemClock())
+        task = loop_wiring.rollouts(settings, engine, Metrics(), SystemClock())
         ended = task.stop(actor=getpass.getuser(), reason=reason)
     _say(f"rollout {ended.rollout_id} of {ended.version} is over")
 

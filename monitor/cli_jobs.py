@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from sqlalchemy import Engine
 
-from monitor import wiring
+from monitor import loop_wiring, wiring
 from monitor.domain.clock import SystemClock
 from monitor.domain.progress import in_words
 from monitor.errors import JobStateError
@@ -87,7 +87,7 @@ def show(job_id: Id) -> None:
 def cancel(job_id: Id, reason: Annotated[str, typer.Option(help="why; kept in the audit log")]) -> None:
     """End a job. A trainer that works on it stops at its next heartbeat and writes nothing more."""
     with opened() as (settings, engine):
-        was = wiring.cancelling(settings, engine).cancel(job_id, actor=getpass.getuser(), reason=reason)
+        was = loop_wiring.cancelling(settings, engine).cancel(job_id, actor=getpass.getuser(), reason=reason)
     console.print(f"job {job_id} is cancelled; it was {was.state}")
 
 
@@ -95,7 +95,7 @@ def cancel(job_id: Id, reason: Annotated[str, typer.Option(help="why; kept in th
 def retrain(reason: Annotated[str, typer.Option(help="why; kept in the audit log")]) -> None:
     """Queue a retrain job without waiting for the policy. The gate still decides on promotion."""
     with opened() as (settings, engine):
-        task = wiring.retrain(settings, engine, Metrics(), SystemClock())
+        task = loop_wiring.retrain(settings, engine, Metrics(), SystemClock())
         job_id = task.request(reason, actor=getpass.getuser())
     console.print(f"job {job_id} is queued")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from monitor import wiring
+from monitor import loop_wiring
 from monitor.cli_jobs import opened
 from monitor.domain.clock import SystemClock
 from monitor.storage.views import retraining
@@ -42,7 +42,7 @@ def decisions(
 def approve(reason: Annotated[str, typer.Option(help="why; kept in the audit log")]) -> None:
     """Let this stand for a shown drop in quality. Every other condition still holds, and so does the gate."""
     with opened() as (settings, engine):
-        task = wiring.policy(settings, engine, Metrics(), SystemClock())
+        task = loop_wiring.policy(settings, engine, Metrics(), SystemClock())
         made = task.approve(reason, actor=getpass.getuser())
     until = made.expires_at.isoformat(timespec="seconds")
     console.print(f"approved until {until}; `policy decisions` tells what else it takes", highlight=False)

@@ -8,39 +8,27 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine
 
 from migrations.connect import connect, unreachable
-from monitor import alert_wiring, report_wiring
+from monitor import alert_wiring, loop_wiring, report_wiring
 from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
 from monitor.archive.folder import Archive
 from monitor.detectors.base import catalogue
-from monitor.domain import rollout
 from monitor.domain.clock import Clock, SystemClock
-from monitor.domain.gate import GateLimits
-from monitor.domain.job import JobLimits
-from monitor.domain.policy import PolicyLimits
 from monitor.domain.rate import Buckets
 from monitor.domain.sequential import Plan
 from monitor.domain.signals import PAGE, TICKET
 from monitor.domain.slo import Evidence
 from monitor.errors import AccessError
-from monitor.launchers import base as launchers
 from monitor.settings import MonitorSettings
 from monitor.slo_settings import objectives
 from monitor.storage.slos import Sources
 from monitor.tasks.backfill import Backfill
 from monitor.tasks.baselines import Baselines
-from monitor.tasks.candidates import Candidates
-from monitor.tasks.champions import Champions
 from monitor.tasks.detect import Detect
 from monitor.tasks.gradual import Watch
-from monitor.tasks.jobs import Cancelling, Jobs
 from monitor.tasks.judgement import Judgement
-from monitor.tasks.labelling import Labelling, QueueLimits
 from monitor.tasks.leader import Leadership
 from monitor.tasks.maintenance import Maintenance
-from monitor.tasks.policy import Policy
 from monitor.tasks.retention import Kept, Retention
-from monitor.tasks.retrain import Retrain
-from monitor.tasks.rollouts import Rollouts
 from monitor.tasks.scheduler import Scheduler, Task
 from monitor.tasks.sequential import Sequential
 from monitor.tasks.silences import Silences
@@ -70,20 +58,23 @@ class Monitor:
         self.slos = slos(settings, fenced, self.metrics, clock)
         self.notify = alert_wiring.notify(settings, fenced, self._channels, self.metrics, clock)
         self.resend = alert_wiring.resend(settings, fenced, self._channels, self.metrics, clock)
-        self.retrain = retrain(settings, self.engine, self.metrics, clock)  # for what people ask, who need not lead
-        self.jobs = jobs(settings, fenced, self.metrics, clock)
+        # for what people ask, who need not lead
+        self.retrain = loop_wiring.retrain(settings, self.engine, self.metrics, clock)
+        self.jobs = loop_wiring.jobs(settings, fenced, self.metrics, clock)
         self.maintenance = Maintenance(fenced, self.metrics, clock)
         self.reports = report_wiring.reports(settings, fenced, self._channels, self.metrics, clock)
         self.security = alert_wiring.security(settings, fenced, self.metrics, clock)
         self.lifeline = alert_wiring.lifeline(settings, self.engine, self._channels, self.metrics, clock)
+        retrain = loop_wiring.retrain(settings, fenced, self.metrics, clock)
+        rollouts = loop_wiring.rollouts(settings, fenced, self.metrics, clock)
         tasks = (
             Task("detect", settings.detect_interval_seconds, self.lifeline.guard(self.detect.run)),
             Task("slo", settings.slo_interval_seconds, self.slos.run),
             Task("lifeline", settings.detect_interval_seconds, self.lifeline.run, leader_only=False),
             Task("notify", settings.notify_interval_seconds, self._tell),
             Task("jobs", settings.retrain_interval_seconds, self.jobs.run),
-            Task("retrain", settings.retrain_interval_seconds, retrain(settings, fenced, self.metrics, clock).run),
-            Task("rollout", settings.rollout_check_seconds, rollouts(settings, fenced, self.metrics, clock).run),
+            Task("retrain", settings.retrain_interval_seconds, retrain.run),
+            Task("rollout", settings.rollout_check_seconds, rollouts.run),
             Task("report", settings.report_interval_seconds, self.reports.run, stop=self.reports.stop),
             Task("security", settings.security_interval_seconds, self.security.run),
             Task("maintenance", settings.maintenance_interval_seconds, self.maintenance.run),
@@ -213,115 +204,6 @@ def sequential(settings: MonitorSettings) -> Sequential:
     return Sequential(settings.model, watches=(pages, tickets), late=settings.late_windows)
 
 
-def job_limits(settings: MonitorSettings) -> JobLimits:
-    """What a job may take."""
-    return JobLimits(
-        deadline=timedelta(seconds=settings.retrain_deadline_seconds),
-        max_attempts=settings.retrain_max_attempts,
-        max_rows=settings.retrain_max_rows,
-    )
-
-
-def policy(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Policy:
-    """What decides on retraining."""
-    return Policy(
-        engine,
-        settings.model,
-        limits=PolicyLimits(
-            min_labels=settings.retrain_min_labels,
-            min_labels_per_class=settings.retrain_min_labels_per_class,
-            cooldown=timedelta(seconds=settings.retrain_cooldown_seconds),
-            drift_windows=settings.retrain_drift_windows,
-            estimated_drop=settings.retrain_estimated_drop,
-            budget=timedelta(minutes=settings.retrain_budget_minutes),
-        ),
-        job=job_limits(settings),
-        approval_lasts=timedelta(seconds=settings.retrain_approval_seconds),
-        labelling=Labelling(
-            settings.model,
-            QueueLimits(
-                entries=settings.label_queue_entries,
-                frame=timedelta(seconds=settings.label_window_seconds),
-                lasts=timedelta(seconds=settings.label_queue_seconds),
-            ),
-            alert_wiring.alerting(settings),
-            metrics,
-        ),
-        metrics=metrics,
-        clock=clock,
-    )
-
-
-def retrain(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Retrain:
-    """The retrain task."""
-    return Retrain(candidates(settings, engine, metrics, clock), policy(settings, engine, metrics, clock))
-
-
-def jobs(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Jobs:
-    """The task that looks after the queue."""
-    return Jobs(
-        engine,
-        settings.model,
-        max_attempts=settings.retrain_max_attempts,
-        launcher=None if settings.launcher is None else launchers.build(settings.launcher),
-        patience=timedelta(seconds=settings.launch_patience_seconds),
-        metrics=metrics,
-        clock=clock,
-    )
-
-
-def cancelling(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Cancelling:
-    """What people do with jobs."""
-    return Cancelling(engine, settings.model, clock or SystemClock())
-
-
-def candidates(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Candidates:
-    """The task that judges what was trained, and promotes it."""
-    limits = GateLimits(
-        min_rows=settings.gate_min_rows,
-        alpha=settings.gate_alpha,
-        max_drop=settings.gate_max_drop,
-        max_ece=settings.gate_max_ece,
-        max_slice_drop=settings.gate_max_slice_drop,
-        min_slice_rows=settings.gate_min_slice_rows,
-        max_slowdown=settings.gate_max_slowdown,
-        min_reliance=settings.gate_min_reliance,
-        required=settings.gate_sets,
-    )
-    return Candidates(engine, settings.model, limits, rollout_plan(settings).first(), metrics, clock)
-
-
-def rollout_plan(settings: MonitorSettings) -> rollout.Plan:
-    """The stages between gate and champion."""
-    return rollout.Plan(
-        stages=settings.rollout_stages,
-        shadow_percent=settings.shadow_percent,
-        steps=settings.canary_steps,
-        passes=settings.canary_passes,
-        failures=settings.canary_failures,
-    )
-
-
-def rollouts(settings: MonitorSettings, engine: Engine, metrics: Metrics, clock: Clock) -> Rollouts:
-    """The task that moves a challenger through its stages."""
-    limits = rollout.Limits(
-        min_rows=settings.rollout_min_rows,
-        min_labels=settings.rollout_min_labels,
-        labels_needed=settings.shadow_labels_needed,
-        alpha=settings.rollout_alpha,
-        max_errors=settings.rollout_max_errors,
-        max_slowdown=settings.rollout_max_slowdown,
-        max_disagreement=settings.rollout_max_disagreement,
-        max_drop=settings.rollout_max_drop,
-    )
-    return Rollouts(engine, settings.model, rollout_plan(settings), limits, metrics, clock)
-
-
-def champions(settings: MonitorSettings, engine: Engine, clock: Clock | None = None) -> Champions:
-    """What people do with the champion."""
-    return Champions(engine, settings.model, clock or SystemClock())
-
-
 def access(settings: MonitorSettings) -> Access:
     """Who may call the API. Raises AccessError where a token cannot be used, or in production where there is none."""
     # Here, as the monitor itself needs no web framework.
@@ -366,9 +248,9 @@ def api(settings: MonitorSettings, engine: Engine) -> FastAPI:
         access=access(settings),
         gateway=_gateway(settings),
         baselines=baselines(settings, engine),
-        rollouts=rollouts(settings, engine, Metrics(), SystemClock()),
+        rollouts=loop_wiring.rollouts(settings, engine, Metrics(), SystemClock()),
         receivers=alert_wiring.receivers(settings),
-        policy=policy(settings, engine, Metrics(), SystemClock()),
+        policy=loop_wiring.policy(settings, engine, Metrics(), SystemClock()),
         targets=Targets(
             availability=told("availability").target,
             calibration_error=told("calibration").threshold,

@@ -70,8 +70,8 @@ def pass_through(servers: Rig) -> dict[str, Any]:
             _tell(f"round {number + 1}: poll loop {found['poll'][-1]:,.0f}/s, {key} {found[key][-1]}")
     return {
         "poll_loop_per_second": statistics.median(found["poll"]),
-        "one_process": _median(found["one"]),
-        "two_processes": _median(found["two"]),
+        "one_process": _medians([asdict(rate) for rate in found["one"]]),
+        "two_processes": _medians([asdict(rate) for rate in found["two"]]),
         "message_bytes": statistics.mean(map(len, images)),
         "rounds": {"poll": found["poll"], **{key: [rate.per_second for rate in found[key]] for key in ("one", "two")}},
     }
@@ -143,22 +143,28 @@ def _latency(servers: Rig, name: str, folder: Path, count: int, **settings: str)
     servers.backlog(probe.topics["requests"], count, images)
     full = servers.drain_rate(probe, count)
     servers.forget(probe)
-    # sender and reader need these cores too: what is saturated is all of them together
-    both = servers.prepare(f"latency_{name}_both", folder, TORCH_THREADS="1", **settings)
-    sustained = pacing.paced(servers, both, images, full.per_second, seconds=15)["answered_per_second"]
-    servers.forget(both)
-    _tell(f"{name}: {sustained:,.0f}/s with sender and reader, without them {full}")
-    loads = {}
-    for share in SHARES:
-        worker = servers.prepare(f"latency_{name}_{int(share * 100)}", folder, TORCH_THREADS="1", **settings)
-        loads[str(share)] = pacing.paced(servers, worker, images, sustained * share, seconds=20)
+
+    def paced(part: str, rate: float) -> dict[str, Any]:
+        worker = servers.prepare(f"latency_{name}_{part}", folder, TORCH_THREADS="1", **settings)
+        found = pacing.paced(servers, worker, images, rate, seconds=14)
         servers.forget(worker)
-        _tell(f"{name} at {share:.0%}: {loads[str(share)]}")
+        _tell(f"{name} {part}: {found}")
+        return found
+
+    rounds = []
+    for number in range(ROUNDS):  # a machine's own speed changes within minutes: shares are of what it does now
+        # sender and reader need these cores too: what is saturated is all of them together
+        sustained = paced(f"{number}_all", full.per_second)["answered_per_second"]
+        loads = {str(share): paced(f"{number}_{share:.0%}"[:-1], sustained * share) for share in SHARES}
+        rounds.append((sustained, loads))
     return {
-        "saturated_per_second": sustained,
+        "saturated_per_second": statistics.median(sustained for sustained, _ in rounds),
         "saturated_without_clients_per_second": full.per_second,
         "worker_cpu_us_saturated": full.worker_cpu_us,
-        "by_share_of_saturation": loads,
+        "by_share_of_saturation": {
+            str(share): _medians([loads[str(share)] for _, loads in rounds]) for share in SHARES
+        },
+        "rounds": [loads for _, loads in rounds],
     }
 
 
@@ -186,8 +192,7 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _median(rates: list[Any]) -> dict[str, float]:
-    rows = [asdict(rate) for rate in rates]
+def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
 
 

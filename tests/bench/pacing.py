@@ -29,8 +29,9 @@ class Pacer:
         """`sent` counts requests."""
         self.sent = 0
         self._producer = KafkaProducer(
-            bootstrap_servers=broker, enable_idempotence=False, batch_size=1_000_000, linger_ms=2
-        )
+            bootstrap_servers=broker, enable_idempotence=False, batch_size=1_000_000, linger_ms=2,
+            metrics_enabled=False,
+        )  # fmt: skip
         self._topic = topic
         self._images = images
         self._rate = rate

@@ -30,7 +30,7 @@ from migrations.connect import connect
 from migrations.schema.lineage import job_rows
 from migrations.schema.monitoring import jobs
 from migrations.schema.prediction_log import labels
-from monitor import wiring
+from monitor import loop_wiring
 from monitor.telemetry import Metrics
 from tests.support.monitored import StoryClock, settings
 from tests.support.retraining import KEY, log
@@ -111,7 +111,7 @@ def test_a_killed_trainers_job_is_taken_over_where_it_was_and_ends_the_same(
     assert int(load_file(state)["at"]) == SAVED
 
     clock = StoryClock(left.lease_until + timedelta(seconds=1))
-    wiring.jobs(settings(database), engine, Metrics(), clock).run()
+    loop_wiring.jobs(settings(database), engine, Metrics(), clock).run()
     assert (row(engine, disturbed).state, row(engine, disturbed).claimed_by) == ("queued", None)
     with engine.begin() as connection:  # what is labelled otherwise meanwhile is for the next job
         connection.execute(update(labels).values(label=champion.labels[0]))

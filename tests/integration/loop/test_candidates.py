@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from demo import servers
 from migrations.connect import connect
 from migrations.schema.monitoring import audit_log, baselines, findings, jobs
-from monitor import wiring
+from monitor import loop_wiring, wiring
 from monitor.errors import PromotionError
 from monitor.storage import models
 from monitor.tasks.candidates import Candidates
@@ -32,7 +32,7 @@ def candidates(stage: Stage, database: str) -> Candidates:
 
 
 def build(stage: Stage, database: str, **changes: Any) -> Candidates:
-    return wiring.candidates(settings(database, **changes), stage.engine, Metrics(), stage.clock)
+    return loop_wiring.candidates(settings(database, **changes), stage.engine, Metrics(), stage.clock)
 
 
 def trained(stage: Stage, result: dict[str, Any]) -> int:
@@ -161,7 +161,7 @@ def test_a_promotion_by_hand_is_taken_back_by_one_command(
 def test_of_two_promoters_at_once_one_wins_and_the_other_is_told(
     stage: Stage, candidates: Candidates, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    people = wiring.champions(settings(database), stage.engine, stage.clock)
+    people = loop_wiring.champions(settings(database), stage.engine, stage.clock)
     for version in ("v2", "v3"):
         stage.register(version, champion=False)
     looked = threading.Barrier(2)

@@ -15,7 +15,7 @@ from sqlalchemy import insert, update
 
 from migrations.schema.monitoring import alerts, jobs, model_versions
 from migrations.schema.rollouts import rollout_checks
-from monitor import cli, wiring
+from monitor import cli, loop_wiring, wiring
 from monitor.telemetry import Metrics
 from tests.support.gated import RESULT
 from tests.support.monitored import Stage, log_row, log_rows, settings
@@ -70,7 +70,7 @@ def command(database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def run(stage: Stage, database: str) -> None:
-    for build in (wiring.candidates, wiring.retrain):
+    for build in (loop_wiring.candidates, loop_wiring.retrain):
         build(settings(database, **LIMITS), stage.engine, Metrics(), stage.clock).run()
 
 
@@ -124,7 +124,7 @@ def test_a_retrain_is_told_from_the_first_finding_to_the_last_alert_that_ended(
     assert places == sorted(places)
     (last,) = client.get("/v1/chains?limit=1&cursor=2").json()["items"]
     assert last == told
-    wiring.champions(settings(database), stage.engine, stage.clock).roll_back(actor="kim", reason="slow")
+    loop_wiring.champions(settings(database), stage.engine, stage.clock).roll_back(actor="kim", reason="slow")
     (last,) = client.get("/v1/chains?limit=1&cursor=2").json()["items"]
     assert [step["text"] for step in last["steps"] if step["stage"] == "rolled_back"] == ["v1 by kim"]
 
@@ -158,7 +158,7 @@ def test_the_stages_of_a_challenger_stand_between_gate_and_promotion(
     stage.register("v2", champion=False)
     change(stage, jobs, state="trained", result=RESULT, created_at=stage.clock.now())
     given = settings(database, rollout_stages=["shadow", "canary"], **LIMITS)
-    wiring.candidates(given, stage.engine, Metrics(), stage.clock).run()
+    loop_wiring.candidates(given, stage.engine, Metrics(), stage.clock).run()
     reasons = [{"name": "disagreement", "outcome": "passed", "text": "1% differ"}]
     with stage.engine.begin() as connection:
         for place, outcome in (("shadow", "inconclusive"), ("shadow", "passed"), ("canary", "failed")):
@@ -174,7 +174,7 @@ def test_the_stages_of_a_challenger_stand_between_gate_and_promotion(
                 )
             )
     stage.clock.advance(60)
-    wiring.rollouts(given, stage.engine, Metrics(), stage.clock).stop(actor="kim", reason="slow")
+    loop_wiring.rollouts(given, stage.engine, Metrics(), stage.clock).stop(actor="kim", reason="slow")
     told = next(each for each in client.get("/v1/chains").json()["items"] if each["job_id"] == 1)
     stages = [step["stage"] for step in told["steps"]]
     assert stages[-6:] == ["job", "gate", "rollout_started", "shadow", "canary", "rejected"]

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, text, update
 
 from migrations.schema.monitoring import jobs, notifications
-from monitor import wiring
+from monitor import loop_wiring, wiring
 from monitor.api.app import create_app
 from monitor.errors import JobStateError
 from monitor.storage import jobs as stored
@@ -25,7 +25,7 @@ TOKEN = "0123456789abcdef"
 @pytest.fixture
 def queue(stage: Stage, database: str) -> Jobs:
     stage.register("v1")
-    return wiring.jobs(settings(database, retrain_max_attempts=2), stage.engine, Metrics(), stage.clock)
+    return loop_wiring.jobs(settings(database, retrain_max_attempts=2), stage.engine, Metrics(), stage.clock)
 
 
 def ask(stage: Stage) -> int:

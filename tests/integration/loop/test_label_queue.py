@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert, text
 
 from migrations.schema.prediction_log import labels, prediction_log
-from monitor import wiring
+from monitor import loop_wiring
 from monitor.detectors._sampling import hajek, sample
 from monitor.storage import labels as label_storage
 from monitor.tasks import labelling
@@ -25,7 +25,7 @@ LIMITS = {"retrain_min_labels": 120, "retrain_min_labels_per_class": 10, "label_
 
 def build(stage: Stage, database: str, **changes: Any) -> Policy:
     given = {**LIMITS, "label_window_seconds": 3600, **changes}
-    return wiring.policy(settings(database, **given), stage.engine, Metrics(), stage.clock)
+    return loop_wiring.policy(settings(database, **given), stage.engine, Metrics(), stage.clock)
 
 
 def answer(stage: Stage, n: int) -> dict[str, str]:

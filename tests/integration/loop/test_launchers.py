@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from torch.distributed.run import get_args_parser
 
 from migrations.schema.monitoring import jobs
-from monitor import wiring
+from monitor import loop_wiring
 from monitor.channels.webhook import signature
 from monitor.launchers.base import Launch, LaunchError, build, kinds
 from monitor.launchers.kubernetes import KubernetesOptions, manifest
@@ -57,7 +57,7 @@ def test_one_trainer_is_sent_for_each_attempt_and_again_when_none_came(
     # what is started writes down how it was called
     code = f"import sys; open({str(out)!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10))"
     launcher = {"kind": "process", "command": [sys.executable, "-c", code]}
-    queue = wiring.jobs(settings(database, launcher=launcher), stage.engine, Metrics(), stage.clock)
+    queue = loop_wiring.jobs(settings(database, launcher=launcher), stage.engine, Metrics(), stage.clock)
 
     def row() -> Any:
         with stage.engine.connect() as connection:
@@ -89,7 +89,7 @@ def test_one_trainer_is_sent_for_each_attempt_and_again_when_none_came(
     broken = settings(database, launcher={"kind": "process", "command": ["/no/such/program"]})
     with stage.engine.begin() as connection:
         connection.execute(update(jobs).values(launched_attempt=None))
-    wiring.jobs(broken, stage.engine, Metrics(), stage.clock).run()
+    loop_wiring.jobs(broken, stage.engine, Metrics(), stage.clock).run()
     assert row().launch == {"failed": "/no/such/program: No such file or directory"}
     assert row().launched_attempt is None, "it is tried again at the next look"
 
@@ -164,7 +164,7 @@ def test_a_cancelled_job_is_taken_back_from_the_cluster_attempt_by_attempt_until
             "ca_file": None,
         }
         given = settings(database, launcher=launcher)
-        queue = wiring.jobs(given, stage.engine, Metrics(), stage.clock)
+        queue = loop_wiring.jobs(given, stage.engine, Metrics(), stage.clock)
         now = stage.clock.now()
         with stage.engine.begin() as connection:
             job_id = stored.queue(connection, "fusion", {}, now=now, deadline=now + timedelta(hours=6))
@@ -173,7 +173,7 @@ def test_a_cancelled_job_is_taken_back_from_the_cluster_attempt_by_attempt_until
         with stage.engine.begin() as connection:
             connection.execute(update(jobs).values(attempts=1))
         queue.run()
-        wiring.cancelling(given, stage.engine, stage.clock).cancel(job_id, actor="ann", reason="wrong labels")
+        loop_wiring.cancelling(given, stage.engine, stage.clock).cancel(job_id, actor="ann", reason="wrong labels")
         for _ in range(4):
             queue.run()
         with stage.engine.connect() as connection:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 
 from migrations.schema.monitoring import alerts, jobs, model_versions
-from monitor import wiring
+from monitor import loop_wiring, wiring
 from monitor.errors import ActiveJobError, ServedElsewhereError
 from monitor.tasks.retrain import Retrain
 from monitor.telemetry import Metrics
@@ -25,7 +25,7 @@ def retrain(stage: Stage, database: str) -> Retrain:
 
 def build(stage: Stage, database: str) -> Retrain:
     limits = {"retrain_min_labels": 100, "retrain_min_labels_per_class": 20}
-    return wiring.retrain(settings(database, **limits), stage.engine, Metrics(), stage.clock)
+    return loop_wiring.retrain(settings(database, **limits), stage.engine, Metrics(), stage.clock)
 
 
 def drop_in_accuracy(stage: Stage, version: str = "v1") -> None:
@@ -100,7 +100,7 @@ def test_no_is_recorded_once_with_its_reasons(stage: Stage, retrain: Retrain) ->
 
 
 def test_a_persons_approval_stands_for_a_drop_once(stage: Stage, retrain: Retrain, database: str) -> None:
-    policy = wiring.policy(settings(database), stage.engine, Metrics(), stage.clock)
+    policy = loop_wiring.policy(settings(database), stage.engine, Metrics(), stage.clock)
     stage.drift()
     stage.label(200, right=0.9)
     retrain.run()
@@ -201,7 +201,7 @@ def test_what_the_detectors_find_of_a_new_camera_leads_to_a_job(stage: Stage, da
     stage.register("v1")
     given = settings(database, retrain_min_labels=100, retrain_min_labels_per_class=20, label_queue_entries=0)
     detect = wiring.detect(given, stage.engine, Metrics(), stage.clock)
-    retrain = wiring.retrain(given, stage.engine, Metrics(), stage.clock)
+    retrain = loop_wiring.retrain(given, stage.engine, Metrics(), stage.clock)
 
     def windows(count: int, labels: int = 0) -> None:
         for _ in range(count):

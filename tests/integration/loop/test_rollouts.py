@@ -11,7 +11,7 @@ from sqlalchemy import insert, text
 from migrations.schema.monitoring import jobs
 from migrations.schema.prediction_log import labels
 from migrations.schema.rollouts import rollout_reports, shadow_log
-from monitor import wiring
+from monitor import loop_wiring, wiring
 from monitor.storage import models
 from monitor.storage.rollouts import Rollout, newest
 from monitor.storage.views import rollouts as views
@@ -28,7 +28,7 @@ CANARY = {"rollout_stages": ["canary"], **LIMITS}
 
 
 def task(stage: Stage, database: str, **changes: Any) -> Rollouts:
-    return wiring.rollouts(settings(database, **changes), stage.engine, Metrics(), stage.clock)
+    return loop_wiring.rollouts(settings(database, **changes), stage.engine, Metrics(), stage.clock)
 
 
 def passes_gate(stage: Stage, database: str, **changes: Any) -> None:
@@ -39,7 +39,7 @@ def passes_gate(stage: Stage, database: str, **changes: Any) -> None:
     job = {"model": "fusion", "state": "trained", "spec": {}, "result": RESULT, "deadline": now, "created_at": now}
     with stage.engine.begin() as connection:
         connection.execute(insert(jobs).values(job))
-    wiring.candidates(settings(database, **changes), stage.engine, Metrics(), stage.clock).run()
+    loop_wiring.candidates(settings(database, **changes), stage.engine, Metrics(), stage.clock).run()
 
 
 def answers(stage: Stage, version: str, count: int, *, errors: int = 0) -> None:
@@ -119,7 +119,7 @@ def test_a_good_candidate_goes_from_the_gate_through_shadow_and_canary_to_champi
     passes_gate(stage, database, **BOTH)
     checking = task(stage, database, **BOTH)
     assert (champion(stage), at(stage), stage.scalar("SELECT state FROM jobs")) == ("v1", ("shadow", 10), "trained")
-    wiring.candidates(settings(database, **BOTH), stage.engine, Metrics(), stage.clock).run()
+    loop_wiring.candidates(settings(database, **BOTH), stage.engine, Metrics(), stage.clock).run()
     shadowed(stage, rollout(stage).rollout_id, 30)
     checking.run()
     assert at(stage) == ("shadow", 10), "30 requests cannot tell"
@@ -255,7 +255,7 @@ def test_people_begin_and_end_a_rollout_and_one_is_open_at_a_time(
 
 def test_a_rollout_ends_where_its_champion_or_its_job_is_gone(stage: Stage, database: str) -> None:
     passes_gate(stage, database, **CANARY)
-    wiring.cancelling(settings(database), stage.engine, stage.clock).cancel(1, actor="kim", reason="no")
+    loop_wiring.cancelling(settings(database), stage.engine, stage.clock).cancel(1, actor="kim", reason="no")
     task(stage, database, **CANARY).run()
     assert rollout(stage).reason == "its job is cancelled"
     checking = task(stage, database, **CANARY)
