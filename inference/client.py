@@ -1,10 +1,14 @@
-"""kafka-python's consumer as a member of a group, two habits of it changed.
+"""kafka-python's consumer as a member of a group, three habits of it changed.
 
 kafka-python 3.0 joins on its own thread, and takes the outcome only where a poll is waiting as it comes. Between two
 polls it is thrown away and the group is joined anew: a member that polls seldom, because it waits for a database or a
 busy machine, may never get its part, and holds up the others each time. `Client` keeps it until it is read.
 
-Where a poll had to wait for messages, it returns them and asks for no more until the next poll. `fetch_ahead` asks.
+Where a poll had to wait for messages, it returns them and asks for no more until the next poll. Here the broker
+gathers the next ones while these are dealt with.
+
+It asks in one way, whatever the traffic. Gathering what comes within 20 ms is worth it while something comes; while
+nothing does, fifty empty answers a second cost the client and the broker four times what waiting costs.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from inference.request import MAX_MESSAGE_BYTES
 
 # A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
 METADATA_MS = 10_000
+AT_ONCE = Fetching()
+QUIET_WAITS = 3  # the traffic has ended where a broker gathered for so long, and nothing came
 
 
 class _Unread:
@@ -91,13 +97,27 @@ class Client(KafkaConsumer):  # type: ignore[misc]
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             metrics_enabled=False,  # nobody reads them; a tenth of the client's time
         )
+        self._fetching = fetching
+        self._quiet = False
         self._coordinator.__class__ = _Coordinator
         self.subscribe([topic], listener=listener)
 
-    def fetch_ahead(self) -> None:
-        """Ask for the messages behind those that a poll has just brought; the next poll returns them.
+    def poll(self, timeout_ms: float = 0, max_records: int | None = None, update_offsets: bool = True) -> Any:
+        """As the library's; returns sooner, with nothing, where the traffic has just ended."""
+        if not self._fetching.gathers:
+            return super().poll(timeout_ms, max_records, update_offsets)
+        ends = QUIET_WAITS * self._fetching.wait_ms
+        found = super().poll(timeout_ms if self._quiet else min(timeout_ms, ends), max_records, update_offsets)
+        if found or timeout_ms >= ends:  # a poll that did not wait says nothing of the traffic
+            self._ask(self._fetching if found else AT_ONCE)
+        if found:
+            with suppress(
+                Exception
+            ):  # what was polled must not be lost with it; what is wrong, the next poll meets too
+                self._fetcher.send_fetches()
+        return found
 
-        Does not raise: what was polled would be lost with it. What is wrong, the next poll meets too.
-        """
-        with suppress(Exception):
-            self._fetcher.send_fetches()
+    def _ask(self, fetching: Fetching) -> None:
+        """Have fetches answered like this from the next one on."""
+        self._quiet = fetching is AT_ONCE
+        self._fetcher.config |= {"fetch_max_wait_ms": fetching.wait_ms, "fetch_min_bytes": fetching.min_bytes}

@@ -14,7 +14,7 @@ from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from inference import log
-from inference.client import Client
+from inference.client import AT_ONCE, Client
 from inference.fetching import Fetching
 from inference.gaps import Gap, Log, differ, resume
 from inference.log_end import reaches
@@ -25,7 +25,6 @@ from inference.record import Partition, Record
 from inference.topics import topic_id
 
 _log = logging.getLogger(__name__)
-AT_ONCE = Fetching()
 
 
 class GroupConsumer:
@@ -120,8 +119,6 @@ class GroupConsumer:
             found: Mapping[TopicPartition, list[Any]] = self._consumer.poll(
                 timeout_ms=int(seconds * 1000), max_records=max_records
             )
-            if found and self._fetching.gathers:  # otherwise asking early brings one message, and the rest later
-                self._consumer.fetch_ahead()
             return found
         except NoOffsetForPartitionError:  # assigned a moment ago: `sync` says where to read
             return {}

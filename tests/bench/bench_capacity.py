@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, text
 
 from tests.bench import checkpoints
-from tests.bench.rig import Rig, pictures, rig
+from tests.bench.rig import Rig, broker_kind, pictures, rig
 
 TINY = Path("demo/checkpoint")
-REQUESTS = {"pass_through": 6_000, "demo_model": 2_000}
+REQUESTS = {"pass_through": 40_000, "demo_model": 12_000}
 SETTINGS = {"DECODE_THREADS": "1", "TORCH_THREADS": "1", "WRITE_ROWS": "1000"}
 BY_SLOT = "summaries"  # its rows come with time and partitions, not with requests
 
@@ -31,7 +31,7 @@ _SIZES = text(
 
 def run() -> dict[str, Any]:
     """Figures of both models, for a million requests."""
-    with rig() as servers:
+    with rig(broker_kind()) as servers:
         return {
             "pass_through": _measured(servers, "pass_through", checkpoints.pass_through(servers.folder / "none")),
             "demo_model": _measured(servers, "demo_model", TINY),

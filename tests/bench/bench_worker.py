@@ -28,7 +28,7 @@ from inference.models.card import load_card
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
 from tests.bench import checkpoints, device_family, pacing
-from tests.bench.rig import Rig, pictures, rig
+from tests.bench.rig import Rig, broker_kind, pictures, rig
 from tests.bench.turns import Bare, Turns, in_turns
 
 ROUNDS = 3
@@ -42,10 +42,7 @@ def run() -> dict[str, Any]:
     if unknown := sorted(set(wanted) - PARTS.keys()):
         raise SystemExit(f"unknown parts {unknown}; there are {sorted(PARTS)}")
     results: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
-    broker = os.environ.get("FUSIONWATCH_BENCH_BROKER", "apache")
-    if broker not in ("apache", "embedded"):
-        raise SystemExit(f"FUSIONWATCH_BENCH_BROKER is {broker!r}; there are apache and embedded")
-    results["broker"] = broker
+    results["broker"] = broker = broker_kind()
     with rig(broker) as servers:
         for name in wanted:
             _tell(f"measuring {name} ...")

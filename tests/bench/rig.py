@@ -184,6 +184,14 @@ class Rig:
         return [child for child in children if child.pid not in workers and "postgres" not in child.name()]
 
 
+def broker_kind() -> str:
+    """The broker that `FUSIONWATCH_BENCH_BROKER` names, Apache Kafka by default."""
+    kind = os.environ.get("FUSIONWATCH_BENCH_BROKER", "apache")
+    if kind not in ("apache", "embedded"):
+        raise SystemExit(f"FUSIONWATCH_BENCH_BROKER is {kind!r}; there are apache and embedded")
+    return kind
+
+
 @contextmanager
 def rig(broker: str = "embedded") -> Iterator[Rig]:
     """Start PostgreSQL and a broker for a while: the `embedded` one, or `apache` (Java 17+, Maven)."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from unittest import mock
 
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from inference.client import Client
 from inference.consumer import GroupConsumer
 from inference.fetching import Fetching
 from inference.record import Record
@@ -43,10 +41,3 @@ def test_while_messages_are_dealt_with_the_broker_gathers_the_next(broker: str) 
     finally:
         consumer.close()
         producer.close()
-
-
-def test_what_was_polled_is_not_lost_to_a_failure_to_ask_for_more() -> None:
-    client = mock.Mock()
-    client._fetcher.send_fetches.side_effect = RuntimeError("closed")
-    Client.fetch_ahead(client)
-    client._fetcher.send_fetches.assert_called_once()
