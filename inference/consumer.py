@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from kafka import OffsetAndMetadata, TopicPartition
@@ -57,10 +56,9 @@ class GroupConsumer:
         self._drained = drained
         self._connection = connection
         self._fetching = fetching
-        self._new_client = partial(
-            Client, connection, group=group, topic=topic, client_id=client_id, poll_seconds=poll_seconds,
-            fetching=fetching,
-        )  # fmt: skip
+        self._options: dict[str, Any] = {
+            "group": group, "topic": topic, "client_id": client_id, "poll_seconds": poll_seconds, "fetching": fetching,
+        }  # fmt: skip
         self._positions = Positions()
         self._astray = False  # a log no longer has the position
         self._truncated: dict[Partition, int] = {}  # where a log was cut behind the position
@@ -70,7 +68,7 @@ class GroupConsumer:
 
     def _join(self) -> tuple[Membership, Client]:
         membership = Membership(self._drained)
-        return membership, self._new_client(listener=membership)
+        return membership, Client(self._connection, **self._options, listener=membership)
 
     @property
     def assigned(self) -> bool:

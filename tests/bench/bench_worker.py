@@ -1,8 +1,9 @@
 """The worker's speed, each figure beside its ceiling measured in the same run: `make bench-worker`.
 
 The broker is Apache Kafka, or with `FUSIONWATCH_BENCH_BROKER=embedded` that of the tests.
-Parts (all by default): `pass_through`, `efficiency`, `contribution`, `latency`, `memory`; `FUSIONWATCH_BENCH_PARTS`
-picks some, with commas. Figures are for this machine; client, broker and database share its cores with the worker.
+Parts (all by default): `pass_through`, `efficiency`, `contribution`, `latency`, `quiet`, `memory`;
+`FUSIONWATCH_BENCH_PARTS` picks some, with commas. Figures are for this machine; client, broker and database share its
+cores with the worker.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ from inference.cores import available
 from inference.models.card import load_card
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
+from inference.settings import WorkerSettings
 from tests.bench import checkpoints, device_family, pacing
-from tests.bench.rig import Rig, broker_kind, pictures, rig
+from tests.bench.rig import Rig, broker_kind, member, pictures, rig
 from tests.bench.turns import Bare, Turns, in_turns
 
 ROUNDS = 3
 TINY = Path("demo/checkpoint")
 SHARES = (0.1, 0.25, 0.5, 0.75)
+QUIET_SECONDS = 8.0
+BATCH_WAIT_MS = WorkerSettings.model_fields["batch_wait_ms"].default
 
 
 def run() -> dict[str, Any]:
@@ -128,7 +132,7 @@ def latency(servers: Rig) -> dict[str, Any]:
     """
     device = device_family.save(servers.folder / "device", milliseconds=10.0)
     return {
-        "batch_wait_ms": 20.0,
+        "batch_wait_ms": BATCH_WAIT_MS,
         "device": _latency(servers, "device", device, 12_000, FAMILY_MODULES=device_family.__name__),
         "tiny": _latency(servers, "tiny", TINY, 12_000),
     }
@@ -165,6 +169,22 @@ def _latency(servers: Rig, name: str, folder: Path, count: int, **settings: str)
     }
 
 
+def quiet(servers: Rig) -> dict[str, Any]:
+    """What a worker without traffic and its broker take of a core, and what is added to a request now and then."""
+    worker = servers.prepare("idle", TINY, TORCH_THREADS="1")
+    with member(worker, 0) as running:
+        time.sleep(pacing.WARM_SECONDS)
+        before = servers.cpu([running])
+        time.sleep(QUIET_SECONDS)
+        spent = [late - early for early, late in zip(before, servers.cpu([running]), strict=True)]
+    servers.forget(worker)
+    worker = servers.prepare("quiet", TINY, TORCH_THREADS="1")
+    found = pacing.paced(servers, worker, pictures(16, 64), rate=5, seconds=20)
+    servers.forget(worker)
+    names = ("worker_cores", "database_cores", "broker_cores")
+    return {**{name: value / QUIET_SECONDS for name, value in zip(names, spent, strict=True)}, "five_a_second": found}
+
+
 def memory(servers: Rig) -> dict[str, Any]:
     """Ten times more traffic than the model can take, for minutes: what the worker's memory does."""
     large = checkpoints.vit_bert(servers.folder / "vit_bert_memory")
@@ -181,6 +201,7 @@ PARTS: dict[str, Callable[[Rig], dict[str, Any]]] = {
     "efficiency": efficiency,
     "contribution": contribution,
     "latency": latency,
+    "quiet": quiet,
     "memory": memory,
 }
 
@@ -214,9 +235,16 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(("contributions of a batch", added, f"forward pass {found['pass_ms']:.1f} ms"))
     for name in ("device", "tiny"):
         for share, load in results.get("latency", {}).get(name, {}).get("by_share_of_saturation", {}).items():
-            bound = f"batch wait 20 ms; {load['worker_cpu_us']:,.0f} us CPU a request"
-            figure = f"{load['added_p95_ms']:.1f} ms, inside {load['inside_p95_ms']:.1f}"
+            figure, bound = _added(load)
             rows.append((f"added latency p95, {name} at {float(share):.0%} load", figure, bound))
+    if found := results.get("quiet"):
+        rows.append(("a quiet worker", f"{found['worker_cores']:.3f} cores", f"its broker {found['broker_cores']:.3f}"))
+        rows.append(("added latency p95, tiny at 5 requests/s", *_added(found["five_a_second"])))
     if found := results.get("memory"):
         rows.append(("memory at overload", f"{found['peak_mb']:,.0f} MB", f"bound {found['bound_mb']:,.0f} MB"))
     return rows
+
+
+def _added(load: dict[str, float]) -> tuple[str, str]:
+    bound = f"{BATCH_WAIT_MS + 10:.0f} ms: batch wait and 10; {load['worker_cpu_us']:,.0f} us CPU a request"
+    return f"{load['inside_p95_ms']:.1f} ms in the worker, {load['added_p95_ms']:.1f} with its broker", bound

@@ -236,7 +236,7 @@ def test_a_topic_made_anew_under_a_reader_that_it_has_outgrown_is_read_from_its_
     """Fetches go by name: until the client hears of the other id it goes on in the middle of the new log."""
     topic = f"gaps.outgrown-{RUN}"
     _topic(broker, topic, 5)
-    with mock.patch("inference.consumer.METADATA_MS", 300):
+    with mock.patch("inference.client.METADATA_MS", 300):
         consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "outgrown", 300)
     try:
         _read(consumer, engine, 5)
@@ -257,7 +257,7 @@ def test_a_client_that_cannot_be_replaced_stays_and_reads_on(engine: Engine, bro
     consumer = GroupConsumer({"bootstrap_servers": broker}, GROUP, topic, "kept", 300)
     try:
         _read(consumer, engine, 2)
-        away = mock.patch("inference.consumer.KafkaConsumer", side_effect=KafkaConnectionError)
+        away = mock.patch("inference.consumer.Client", side_effect=KafkaConnectionError)
         with away, pytest.raises(KafkaConnectionError):
             consumer.rebuild()
         _put(broker, topic, 1)

@@ -10,8 +10,11 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Protocol
 
+import psutil
+
 from demo import servers
 from tests.support.apache_kafka import apache_kafka
+from tests.support.worker import wait_until
 
 
 class RestartableBroker(Protocol):
@@ -38,6 +41,9 @@ class EmbeddedBroker:
     def pause(self) -> None:
         """Stop its process: connections stay open and are silent."""
         self.process.send_signal(signal.SIGSTOP)
+        stopped = psutil.Process(self.process.pid)
+        # it may answer once more before its last thread stands still
+        wait_until(lambda: stopped.status() == psutil.STATUS_STOPPED, 10, "the broker does not stop")
 
     def resume(self) -> None:
         """Let it go on."""

@@ -10,10 +10,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient, NewTopic
 from sqlalchemy import create_engine, select
 
+from inference.client import Client
 from migrations.schema.prediction_log import offset_gaps
 from tests.integration.faults.conftest import NewSubject
 from tests.support.brokers import RestartableBroker
@@ -60,14 +60,14 @@ def test_a_broker_that_is_away_is_waited_for(
     engine.dispose()
 
 
-class Deaf(KafkaConsumer):  # type: ignore[misc]  # the library ships no types
+class Deaf(Client):
     """A client that, once made deaf, stays in its group and gets no record any more, without an error."""
 
     opened: list[Deaf] = []  # noqa: RUF012
     deaf = False
 
-    def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **options)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.opened.append(self)
 
     def poll(self, *arguments: Any, **options: Any) -> Any:
@@ -84,12 +84,12 @@ class Deaf(KafkaConsumer):  # type: ignore[misc]  # the library ships no types
 @pytest.fixture
 def clients() -> Iterator[list[Deaf]]:
     """The open clients of workers that are started in this process."""
-    with mock.patch("inference.consumer.KafkaConsumer", Deaf):
+    with mock.patch("inference.consumer.Client", Deaf):
         yield Deaf.opened
     Deaf.opened.clear()
 
 
-class LeftOut(KafkaConsumer):  # type: ignore[misc]  # the library ships no types
+class LeftOut(Client):
     """A client whose first one of each topic never gets to join its group."""
 
     seen: set[str] = set()  # noqa: RUF012
@@ -100,14 +100,14 @@ class LeftOut(KafkaConsumer):  # type: ignore[misc]  # the library ships no type
         self.seen.update(topics)
         super().subscribe(topics, **options)
 
-    def poll(self, timeout_ms: int = 0, **options: Any) -> Any:
+    def poll(self, timeout_ms: float = 0, *arguments: Any, **options: Any) -> Any:
         if self.joins:
-            return super().poll(timeout_ms=timeout_ms, **options)
+            return super().poll(timeout_ms, *arguments, **options)
         time.sleep(timeout_ms / 1000)
         return {}
 
 
-class Hanging(KafkaConsumer):  # type: ignore[misc]  # the library ships no types
+class Hanging(Client):
     """A client whose calls do not return while `released` is clear."""
 
     released = threading.Event()
@@ -123,7 +123,7 @@ def test_a_loop_that_hangs_fails_the_liveness_probe_until_it_comes_round(
     worker, engine = new_subject("hanging", LIVENESS_SECONDS="2")
     sent = names("sent", 20)
     Hanging.released.set()
-    with mock.patch("inference.consumer.KafkaConsumer", Hanging), in_process(worker):
+    with mock.patch("inference.consumer.Client", Hanging), in_process(worker):
         healthz = f"http://127.0.0.1:{worker.port}/healthz"
         Hanging.released.clear()
         try:
@@ -141,7 +141,7 @@ def test_a_member_that_its_group_leaves_out_joins_anew(
     worker, engine = new_subject("out", STALL_SECONDS="5")
     sent = names("sent", 20)
     with (
-        mock.patch("inference.consumer.KafkaConsumer", LeftOut),
+        mock.patch("inference.consumer.Client", LeftOut),
         mock.patch("inference.consumer.REBALANCE_SECONDS", 2.0),
         in_process(worker),
     ):
