@@ -7,8 +7,8 @@ busy machine, may never get its part, and holds up the others each time. `Client
 Where a poll had to wait for messages, it returns them and asks for no more until the next poll. Here the broker
 gathers the next ones while these are dealt with.
 
-It asks in one way, whatever the traffic. Gathering what comes within 20 ms is worth it while something comes; while
-nothing does, fifty empty answers a second cost the client and the broker four times what waiting costs.
+It asks in one way, whatever the traffic. Gathering what comes within some milliseconds is worth it while something
+comes; while nothing does, it is fifty empty answers a second, and the first message waits for mates that may not come.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Client(KafkaConsumer):  # type: ignore[misc]
             metadata_max_age_ms=METADATA_MS,
             fetch_max_bytes=2 * MAX_MESSAGE_BYTES,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-            metrics_enabled=False,  # nobody reads them; a tenth of the client's time
+            metrics_enabled=False,  # nobody reads them
         )
         self._fetching = fetching
         self._quiet = False
