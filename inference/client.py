@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer
+from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
 from kafka.coordinator.base import Generation
 from kafka.coordinator.consumer import ConsumerCoordinator
 
@@ -77,7 +77,7 @@ class Client(KafkaConsumer):  # type: ignore[misc]
         client_id: str,
         poll_seconds: float,
         fetching: Fetching,
-        listener: ConsumerRebalanceListener,
+        listener: AsyncConsumerRebalanceListener,
     ) -> None:
         """`connection` holds kafka-python's options for reaching the broker. Raises KafkaError where it cannot be."""
         super().__init__(
@@ -111,9 +111,7 @@ class Client(KafkaConsumer):  # type: ignore[misc]
         if found or timeout_ms >= ends:  # a poll that did not wait says nothing of the traffic
             self._ask(self._fetching if found else AT_ONCE)
         if found:
-            with suppress(
-                Exception
-            ):  # what was polled must not be lost with it; what is wrong, the next poll meets too
+            with suppress(Exception):  # what was polled must not be lost; what is wrong, the next poll meets too
                 self._fetcher.send_fetches()
         return found
 

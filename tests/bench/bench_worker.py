@@ -156,7 +156,7 @@ def _latency(servers: Rig, name: str, folder: Path, count: int, **settings: str)
     for number in range(ROUNDS):  # a machine's own speed changes within minutes: shares are of what it does now
         # sender and reader need these cores too: what is saturated is all of them together
         sustained = paced(f"{number}_all", full.per_second)["answered_per_second"]
-        loads = {str(share): paced(f"{number}_{share:.0%}"[:-1], sustained * share) for share in SHARES}
+        loads = {str(share): paced(f"{number}_{share * 100:.0f}", sustained * share) for share in SHARES}
         rounds.append((sustained, loads))
     return {
         "saturated_per_second": statistics.median(sustained for sustained, _ in rounds),
