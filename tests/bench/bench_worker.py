@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,15 @@ from inference.models.card import load_card
 from inference.models.checkpoint import load_checkpoint
 from inference.predictor import Predictor
 from inference.settings import WorkerSettings
-from tests.bench import checkpoints, device_family, pacing
+from tests.bench import bare_loop, checkpoints, device_family, pacing
 from tests.bench.rig import Rig, broker_kind, member, pictures, rig
 from tests.bench.turns import Bare, Turns, in_turns
+from tests.support.worker import WorkerProcess
 
 ROUNDS = 3
 TINY = Path("demo/checkpoint")
-SHARES = (0.1, 0.25, 0.5, 0.75)
+HALF = 0.5
+SHARES = (0.1, 0.25, 0.75, HALF)  # half is last: the bare loop's turn comes right after it
 QUIET_SECONDS = 8.0
 BATCH_WAIT_MS = WorkerSettings.model_fields["batch_wait_ms"].default
 
@@ -125,7 +127,7 @@ def contribution(_rig: Rig) -> dict[str, Any]:
 
 
 def latency(servers: Rig) -> dict[str, Any]:
-    """What is added to the model's own time at half of saturation, and what a request costs from idle to saturation.
+    """What is added to a bare loop around the same model at half of saturation; cost and latency from idle to there.
 
     `device`: a model of 10 ms a batch that takes no CPU, as on hardware of its own. `tiny`: a model that computes on
     the very cores that sender, reader, broker and database use too.
@@ -145,25 +147,32 @@ def _latency(servers: Rig, name: str, folder: Path, count: int, **settings: str)
     full = servers.drain_rate(probe, count)
     servers.forget(probe)
 
-    def paced(part: str, rate: float) -> dict[str, Any]:
+    def paced(part: str, rate: float, module: str = WorkerProcess.module) -> dict[str, Any]:
         worker = servers.prepare(f"latency_{name}_{part}", folder, TORCH_THREADS="1", **settings)
-        found = pacing.paced(servers, worker, images, rate, seconds=14)
+        found = pacing.paced(servers, replace(worker, module=module), images, rate, seconds=14)
         servers.forget(worker)
         _tell(f"{name} {part}: {found}")
         return found
 
-    rounds = []
+    rounds, bare = [], []
     for number in range(ROUNDS):  # a machine's own speed changes within minutes: shares are of what it does now
         # sender and reader need these cores too: what is saturated is all of them together
         sustained = paced(f"{number}_all", full.per_second)["answered_per_second"]
         loads = {str(share): paced(f"{number}_{share * 100:.0f}", sustained * share) for share in SHARES}
+        bare.append(paced(f"{number}_bare", sustained * HALF, bare_loop.__name__))
         rounds.append((sustained, loads))
+    over = [
+        loads[str(HALF)]["total_p95_ms"] - alone["total_p95_ms"] for (_, loads), alone in zip(rounds, bare, strict=True)
+    ]
     return {
+        "over_bare_loop_p95_ms": statistics.median(over),
+        "over_bare_loop_p95_ms_rounds": over,
+        "bare_loop": _medians(bare),
         "saturated_per_second": statistics.median(sustained for sustained, _ in rounds),
         "saturated_without_clients_per_second": full.per_second,
         "worker_cpu_us_saturated": full.worker_cpu_us,
         "by_share_of_saturation": {
-            str(share): _medians([loads[str(share)] for _, loads in rounds]) for share in SHARES
+            str(share): _medians([loads[str(share)] for _, loads in rounds]) for share in sorted(SHARES)
         },
         "rounds": [loads for _, loads in rounds],
     }
@@ -234,17 +243,25 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         added = f"{found['added_to_a_sampled_pass']:+.1%}, {found['added_on_average_at_0.05']:+.1%} on average at 0.05"
         rows.append(("contributions of a batch", added, f"forward pass {found['pass_ms']:.1f} ms"))
     for name in ("device", "tiny"):
-        for share, load in results.get("latency", {}).get(name, {}).get("by_share_of_saturation", {}).items():
-            figure, bound = _added(load)
-            rows.append((f"added latency p95, {name} at {float(share):.0%} load", figure, bound))
+        if found := results.get("latency", {}).get(name):
+            rows.append((f"latency p95 over a bare loop, {name} at half load", *_over(found)))
+            for share, load in found["by_share_of_saturation"].items():
+                figure, cost = _added(load)
+                rows.append((f"latency p95 over the model's, {name} at {float(share):.0%} load", figure, cost))
     if found := results.get("quiet"):
         rows.append(("a quiet worker", f"{found['worker_cores']:.3f} cores", f"its broker {found['broker_cores']:.3f}"))
-        rows.append(("added latency p95, tiny at 5 requests/s", *_added(found["five_a_second"])))
+        rows.append(("latency p95 over the model's, tiny at 5 requests/s", *_added(found["five_a_second"])))
     if found := results.get("memory"):
         rows.append(("memory at overload", f"{found['peak_mb']:,.0f} MB", f"bound {found['bound_mb']:,.0f} MB"))
     return rows
 
 
+def _over(found: dict[str, Any]) -> tuple[str, str]:
+    worker, bare = found["by_share_of_saturation"][str(HALF)], found["bare_loop"]
+    figure = f"{found['over_bare_loop_p95_ms']:+.1f} ms ({worker['total_p95_ms']:.0f}, bare {bare['total_p95_ms']:.0f})"
+    return figure, f"{BATCH_WAIT_MS + 10:.0f} ms: batch wait and 10"
+
+
 def _added(load: dict[str, float]) -> tuple[str, str]:
-    bound = f"{BATCH_WAIT_MS + 10:.0f} ms: batch wait and 10; {load['worker_cpu_us']:,.0f} us CPU a request"
-    return f"{load['inside_p95_ms']:.1f} ms in the worker, {load['added_p95_ms']:.1f} with its broker", bound
+    cost = f"{load['worker_cpu_us']:,.0f} us CPU a request"
+    return f"{load['inside_p95_ms']:.1f} ms in the worker, {load['added_p95_ms']:.1f} with its broker", cost

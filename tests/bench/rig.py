@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -209,9 +209,7 @@ def rig(broker: str = "embedded") -> Iterator[Rig]:
 @contextmanager
 def member(worker: WorkerProcess, number: int, *, wait: bool = True) -> Iterator[WorkerProcess]:
     """One of the processes that share a worker's topics; `wait` until it is ready."""
-    member = WorkerProcess(
-        worker.name, worker.database, worker.broker, worker.log.with_suffix(f".{number}.log"), worker.extra
-    )
+    member = replace(worker, log=worker.log.with_suffix(f".{number}.log"))
     try:
         member.start(wait=wait)
         yield member
