@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -56,16 +57,9 @@ def worker() -> None:
     log.configure(settings.log_level)
     _require_broker(settings.kafka())
     program = WorkerProgram(settings)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: program.stop.request())
-    try:
+    _on_stop(program.stop.request)
+    with _told(CheckpointError, RuntimeError):
         sound = program.run()
-    except (SchemaTooOldError, CheckpointError, OSError, RuntimeError) as error:
-        _fail(str(error))
-    except KafkaError as error:
-        _fail(f"cannot start: {type(error).__name__}: is the broker up?")
-    except SQLAlchemyError as error:
-        _fail(f"cannot start: {unusable(error)}")
     raise typer.Exit(0 if sound else FAILED)
 
 
@@ -79,16 +73,9 @@ def observe() -> None:
     log.configure(settings.log_level)
     _require_broker(settings.kafka())
     program = ObserveProgram(settings)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: program.stop.request())
-    try:
+    _on_stop(program.stop.request)
+    with _told():
         sound = program.run()
-    except (SchemaTooOldError, OSError) as error:
-        _fail(str(error))
-    except KafkaError as error:
-        _fail(f"cannot start: {type(error).__name__}: is the broker up?")
-    except SQLAlchemyError as error:
-        _fail(f"cannot start: {unusable(error)}")
     raise typer.Exit(0 if sound else FAILED)
 
 
@@ -122,15 +109,10 @@ def trainer(
     settings = _settings(TrainerSettings)
     log.configure(settings.log_level)
     program = TrainerProgram(settings)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: program.stop.set())
-    try:
+    _on_stop(program.stop.set)
+    with _told():
         if not program.run(job):
             typer.echo(f"job {job} does not wait for a trainer", err=True)
-    except (SchemaTooOldError, OSError) as error:
-        _fail(str(error))
-    except SQLAlchemyError as error:
-        _fail(f"cannot start: {unusable(error)}")
 
 
 @app.command()
@@ -147,14 +129,9 @@ def mirror(
     settings = _settings(TrainerSettings)
     log.configure(settings.log_level)
     program = TrainerProgram(settings)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: program.stop.set())
-    try:
+    _on_stop(program.stop.set)
+    with _told(TrackingError):
         sound = program.follow(every)
-    except (SchemaTooOldError, TrackingError) as error:
-        _fail(str(error))
-    except SQLAlchemyError as error:
-        _fail(f"cannot start: {unusable(error)}")
     raise typer.Exit(0 if sound else FAILED)
 
 
@@ -304,6 +281,26 @@ def _require_broker(options: Mapping[str, Any]) -> None:
         require_broker(options)
     except BrokerError as error:
         _fail(str(error))
+
+
+def _on_stop(stop: Callable[[], object]) -> None:
+    """Let SIGTERM and Ctrl-C ask a program to end."""
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop())
+
+
+@contextmanager
+def _told(*own: type[Exception]) -> Iterator[None]:
+    """End with one line where a program cannot run; the errors of its `own` say by themselves what is wrong."""
+    telling: tuple[type[Exception], ...] = (SchemaTooOldError, OSError, *own)
+    try:
+        yield
+    except telling as error:
+        _fail(str(error))
+    except KafkaError as error:
+        _fail(f"cannot start: {type(error).__name__}: is the broker up?")
+    except SQLAlchemyError as error:
+        _fail(f"cannot start: {unusable(error)}")
 
 
 def _fail(reason: str) -> None:
