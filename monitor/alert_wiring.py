@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 
 from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
+from monitor.alerts.names import ALL, UNWRITABLE
 from monitor.alerts.routes import chosen
-from monitor.alerts.rules import ALL, UNWRITABLE
 from monitor.channels.base import Channel, kinds
 from monitor.domain.clock import Clock, SystemClock
 from monitor.domain.signals import PAGE

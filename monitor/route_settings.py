@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from monitor.alerts import flaps
+from monitor.alerts.names import UNWRITABLE, WEEKLY_REPORT
 from monitor.alerts.routes import Kind, Route, complaints, everyone, parse
-from monitor.alerts.rules import RULES, UNWRITABLE, WEEKLY_REPORT
+from monitor.alerts.rules import RULES
 from monitor.domain.signals import PAGE, TICKET
 
 

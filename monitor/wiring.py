@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from migrations.connect import connect, unreachable
 from monitor import alert_wiring, loop_wiring, report_wiring
-from monitor.alerts.rules import GRADUAL, GRADUAL_PAGE
+from monitor.alerts.names import GRADUAL, GRADUAL_PAGE
 from monitor.archive.folder import Archive
 from monitor.detectors.base import catalogue
 from monitor.domain.clock import Clock, SystemClock

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from monitor.alerts.rules import ALL, Rule, labels
+from monitor.alerts.names import ALL
+from monitor.alerts.rule import Rule, labels
 from monitor.alerts.stages import FIRING, RESOLVED, Notice
 from monitor.domain.alert import fingerprint
 from monitor.domain.finding import Finding

@@ -3,91 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from monitor.domain.alert import Patience, Signal, fingerprint
-from monitor.domain.attribution import harmless
-from monitor.domain.finding import Finding, Verdict
+from monitor.alerts.names import (
+    ALL,
+    BASELINE,
+    BURN_RATE,
+    BURN_RATE_ALERTS,
+    GRADUAL,
+    GRADUAL_PAGE,
+    LABELS_WANTED,
+    LOST,
+    PARTITIONS,
+    RESET,
+    RETRAIN_JOB,
+    ROLLOUT,
+    SECURITY,
+    SILENCE,
+)
+from monitor.alerts.rule import Rule
+from monitor.domain.alert import Patience
+from monitor.domain.finding import Verdict
 from monitor.domain.signals import PAGE, TICKET
-from monitor.domain.slo_report import SETTLED, WATCHED
-
-# Findings that are about the stream or the model as a whole, not about one modality.
-ALL = "all"
-SILENCE = "silence"
-LOST = "messages_lost"
-RESET = "log_reset"
-PARTITIONS = "log_partitions"
-BASELINE = "baseline"
-RETRAIN_JOB = "retrain_job"
-ROLLOUT = "rollout"
-LABELS_WANTED = "label_queue"
-SECURITY = "security"
-# The sequential monitor's findings: what has changed little by little, by how loud it is.
-GRADUAL, GRADUAL_PAGE = "sequential", "sequential_page"
-# How fast objectives use their budgets up, and what an alert of it is called, by how loud it is.
-BURN_RATE: Mapping[str, str] = {PAGE: "burn_rate_page", TICKET: "burn_rate"}
-BURN_RATE_ALERTS: Mapping[str, str] = {PAGE: "ErrorBudgetBurnFast", TICKET: "ErrorBudgetBurnSlow"}
-# The detail of a drift that is not far enough for a window to decide: the sequential monitor has learnt to.
-LEFT_TO_GRADUAL = "left_to_sequential"
-# The alert that no rule makes: the monitor cannot keep any other.
-UNWRITABLE = "DatabaseWritesFail"
-# The ticket that no rule makes: it tells where the report of last week is.
-WEEKLY_REPORT = "WeeklyReport"
-# Alerts that show by labels that the model got worse: what a retrain answers.
-QUALITY_ALERTS = frozenset({"AccuracyDrop", "CalibrationDrift"})
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """When findings of one detector become an alert.
-
-    `only` limits it to some modalities and `but_not` leaves some out. `urgent` names a detail of the finding and the
-    value that fires at once. `headline` is a template over `modality`; where it is empty the finding says it all.
-    """
-
-    alertname: str
-    detector: str
-    severity: str
-    patience: Patience
-    runbook: str
-    headline: str
-    only: frozenset[str] = frozenset()
-    but_not: frozenset[str] = frozenset()
-    breach: frozenset[Verdict] = frozenset({Verdict.DRIFT})
-    urgent: Mapping[str, str] = field(default_factory=dict)
-
-    def covers(self, finding: Finding) -> bool:
-        """Whether the finding is this rule's to judge."""
-        wanted = not self.only or finding.modality in self.only
-        return finding.detector == self.detector and wanted and finding.modality not in self.but_not
-
-    def signal(self, finding: Finding) -> Signal:
-        """The finding's verdict as this rule reads it: harmless drift is clear, what is no breach nor `ok` unknown."""
-        if finding.details.get(LEFT_TO_GRADUAL):
-            return Signal.UNKNOWN
-        if finding.verdict in self.breach:
-            if harmless(finding):
-                return Signal.CLEAR
-            urgent = any(finding.details.get(name) == value for name, value in self.urgent.items())
-            return Signal.URGENT if urgent else Signal.BREACH
-        over = finding.verdict is Verdict.OK or finding.details.get(SETTLED)
-        return Signal.CLEAR if over else Signal.UNKNOWN
-
-    def describe(self, finding: Finding) -> str:
-        """The alert's summary: the headline and the finding's own sentence."""
-        headline = self.headline.format(modality=finding.modality.capitalize())
-        return f"{headline}. {finding.explanation}" if headline else finding.explanation
-
-
-def labels(model: str, modality: str) -> dict[str, str]:
-    """What tells alerts of one name apart. Not the model's version: a promotion must close them, not orphan them."""
-    return {"model": model, "modality": modality}
-
-
-def series(rule: Rule, model: str, modality: str) -> str:
-    """The fingerprint of a rule's alert for one modality."""
-    return fingerprint(rule.alertname, labels(model, modality))
-
+from monitor.domain.slo_report import WATCHED
 
 # Causes need fewer windows than their consequences, so that the cause is known when the consequence would fire.
 RULES: tuple[Rule, ...] = (

@@ -13,7 +13,8 @@ from monitor.alerts import flaps, pipeline
 from monitor.alerts.grouping import Group, Timing, due_at, group_key
 from monitor.alerts.message import Links, annotate, message
 from monitor.alerts.routes import Route
-from monitor.alerts.rules import RULES_OF, labels, series
+from monitor.alerts.rule import labels, series
+from monitor.alerts.rules import RULES_OF
 from monitor.alerts.stages import DUE, FAILED, SUPPRESSED, Context, Notice, inhibitor, silencer
 from monitor.domain.alert import Event, Signal, step
 from monitor.domain.finding import Finding

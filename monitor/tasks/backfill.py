@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy import Engine as Database
 
-from monitor.alerts.rules import ALL, BASELINE, LEFT_TO_GRADUAL
+from monitor.alerts.names import ALL, BASELINE, LEFT_TO_GRADUAL
 from monitor.archive.folder import Archive
 from monitor.backfill import exported
 from monitor.backfill.base import Engine, Size

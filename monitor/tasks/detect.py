@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine
 from migrations.schema.partitions import days_ahead
 from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
+from monitor.alerts.names import ALL, BASELINE, PARTITIONS, RETRAIN_JOB, ROLLOUT, SILENCE
 from monitor.alerts.routes import Route
-from monitor.alerts.rules import ALL, BASELINE, PARTITIONS, RETRAIN_JOB, ROLLOUT, SILENCE
 from monitor.domain.clock import Clock
 from monitor.domain.finding import Finding
 from monitor.domain.schedule import due_ends

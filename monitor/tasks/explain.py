@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import Engine
 
 from monitor.alerts.explain import Explained, explain
+from monitor.alerts.names import ALL
 from monitor.alerts.routes import Kind
-from monitor.alerts.rules import ALL, labels
+from monitor.alerts.rule import labels
 from monitor.alerts.stages import Tracked
 from monitor.domain.alert import Alert, State, fingerprint
 from monitor.domain.clock import Clock

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from monitor.alerts.rules import ALL, GRADUAL, GRADUAL_PAGE
+from monitor.alerts.names import ALL, GRADUAL, GRADUAL_PAGE
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.sequential import Judged, Plan, Series
 from monitor.domain.signals import signal

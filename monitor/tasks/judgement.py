@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from migrations.schema.bins import BinsError
-from monitor.alerts.rules import BASELINE
+from monitor.alerts.names import BASELINE
 from monitor.detectors.base import Takes, catalogue, evaluate
 from monitor.domain.attribution import Source
 from monitor.domain.finding import Finding, Verdict

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from monitor.alerts.rules import ALL, LABELS_WANTED
+from monitor.alerts.names import ALL, LABELS_WANTED
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.job import Condition
 from monitor.domain.label_queue import FEWEST_ENTRIES, draw, region, seed_of

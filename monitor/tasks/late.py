@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from monitor.alerts.rules import BASELINE
+from monitor.alerts.names import BASELINE
 from monitor.domain.finding import Finding
 from monitor.domain.window import Window
 from monitor.storage import findings, late_labels, summaries

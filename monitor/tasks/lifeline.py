@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from migrations.connect import unreachable
 from monitor.alerts.message import Links, direct
-from monitor.alerts.rules import UNWRITABLE
+from monitor.alerts.names import UNWRITABLE
 from monitor.alerts.stages import FIRING, RESOLVED, SENT
 from monitor.channels.base import Channel, Delivery, Outcome, attempt
 from monitor.domain.clock import Clock

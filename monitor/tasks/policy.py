@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from monitor.alerts.rules import BASELINE, QUALITY_ALERTS, RULES
+from monitor.alerts.names import BASELINE, QUALITY_ALERTS
+from monitor.alerts.rules import RULES
 from monitor.domain.clock import Clock
 from monitor.domain.job import Decision, JobLimits
 from monitor.domain.policy import (

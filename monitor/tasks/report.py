@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Engine
 
 from monitor.alerts.message import Links, direct
+from monitor.alerts.names import ALL, WEEKLY_REPORT
 from monitor.alerts.routes import Route, chosen
-from monitor.alerts.rules import ALL, WEEKLY_REPORT
 from monitor.alerts.stages import SENT
 from monitor.channels.base import Channel, Outcome, attempt
 from monitor.domain.cadence import SCHEDULED, Cadence, due

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from monitor.alerts.rules import ALL, SECURITY
+from monitor.alerts.names import ALL, SECURITY
 from monitor.domain.audit import HOUR, Head, unusual
 from monitor.domain.clock import Clock
 from monitor.domain.finding import Verdict

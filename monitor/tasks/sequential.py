@@ -18,7 +18,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from monitor.alerts.rules import BASELINE, LEFT_TO_GRADUAL
+from monitor.alerts.names import BASELINE, LEFT_TO_GRADUAL
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.schedule import floor
 from monitor.domain.sequential import Judged, Plan, Series, judge, push

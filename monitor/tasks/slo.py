@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from monitor.alerts.rules import BURN_RATE, BURN_RATE_ALERTS
+from monitor.alerts.names import BURN_RATE, BURN_RATE_ALERTS
 from monitor.domain import durations
 from monitor.domain.alert import State
 from monitor.domain.clock import Clock

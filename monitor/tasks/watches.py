@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitor.alerts.rules import ALL, LOST, PARTITIONS, RESET, RETRAIN_JOB, ROLLOUT, SILENCE
+from monitor.alerts.names import ALL, LOST, PARTITIONS, RESET, RETRAIN_JOB, ROLLOUT, SILENCE
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.gap import OffsetGap, losses, resets
 from monitor.domain.job import JobState

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.sql.elements import ColumnElement
 
 from migrations.schema.monitoring import findings
-from monitor.alerts.rules import BURN_RATE
+from monitor.alerts.names import BURN_RATE
 from monitor.storage.views.models.base import Page, Period, VerdictName
 from monitor.storage.views.models.findings import FindingDetail, FindingView, Point, Series, WindowView
 

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import audit_log, findings, model_versions
 from migrations.schema.slos import slo_status
-from monitor.alerts.rules import BURN_RATE
+from monitor.alerts.names import BURN_RATE
 from monitor.domain.slo import BUDGET, budget_left
 from monitor.storage import slos
 from monitor.storage.models import PROMOTED, ROLLED_BACK

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import alerts, findings
-from monitor.alerts.rules import ALL, GRADUAL, GRADUAL_PAGE, RULES
+from monitor.alerts.names import ALL, GRADUAL, GRADUAL_PAGE
+from monitor.alerts.rules import RULES
 from monitor.storage.views.models.objectives import Promise
 
 _GRADUAL = {rule.alertname for rule in RULES if rule.detector in (GRADUAL, GRADUAL_PAGE)}

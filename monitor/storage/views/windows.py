@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from migrations.schema.monitoring import findings
-from monitor.alerts.rules import BURN_RATE, GRADUAL, GRADUAL_PAGE
+from monitor.alerts.names import BURN_RATE, GRADUAL, GRADUAL_PAGE
 from monitor.storage.views.models.base import Read
 from monitor.storage.views.models.findings import FindingDetail, FindingView
 

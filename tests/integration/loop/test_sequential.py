@@ -15,7 +15,7 @@ from sqlalchemy import text
 from monitor import wiring
 from monitor.alerts.grouping import Timing
 from monitor.alerts.message import Links
-from monitor.alerts.rules import ALL, BASELINE, GRADUAL, GRADUAL_PAGE, LEFT_TO_GRADUAL
+from monitor.alerts.names import ALL, BASELINE, GRADUAL, GRADUAL_PAGE, LEFT_TO_GRADUAL
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.sequential import Plan, Series, judge, push
 from monitor.domain.window import Window

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.alerts.message import Links, annotate, message
-from monitor.alerts.rules import RULES, Rule
+from monitor.alerts.rule import Rule
+from monitor.alerts.rules import RULES
 from monitor.alerts.stages import FIRING, RESOLVED, Notice, Tracked
 from monitor.domain.alert import Alert, State
 from monitor.domain.finding import Finding

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from monitor.alerts import flaps
-from monitor.alerts.rules import RULES, WEEKLY_REPORT, Rule
+from monitor.alerts.names import WEEKLY_REPORT
+from monitor.alerts.rule import Rule
+from monitor.alerts.rules import RULES
 from monitor.tasks import lifeline, report
 
 DASHBOARDS = Path(__file__).parents[3] / "dashboards"

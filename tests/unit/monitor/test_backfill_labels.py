@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from monitor.alerts.rules import ALL, BASELINE
+from monitor.alerts.names import ALL, BASELINE
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.window import Window
 from monitor.tasks.backfill import but_late_labels

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from monitor.alerts.rules import GRADUAL
+from monitor.alerts.names import GRADUAL
 from monitor.detectors.base import catalogue
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.job import Decision

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.alerts.inhibitions import INHIBITIONS, Inhibition
-from monitor.alerts.rules import BURN_RATE, BURN_RATE_ALERTS, RULES, Rule
+from monitor.alerts.names import BURN_RATE, BURN_RATE_ALERTS
+from monitor.alerts.rule import Rule
+from monitor.alerts.rules import RULES
 from monitor.domain.alert import Signal
 from monitor.domain.finding import Finding
 from monitor.domain.objectives import DEFAULTS, Objectives
