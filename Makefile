@@ -97,7 +97,7 @@ bench-pages: $(VENV)/.dev ## Measure the built-in pages on a log of ten million 
 bench-gpu: $(VENV)/.dev ## Measure the model process on a CUDA device; on a machine without one it says so
 	@$(BIN)/python -m tests.bench gpu
 
-bench-worker: $(VENV)/.dev ## Measure the worker beside its ceilings on Apache Kafka (Java 17+; about half an hour); prints a table and JSON
+bench-worker: $(VENV)/.dev ## Measure the worker beside its ceilings on Apache Kafka (Java 17+; about 40 minutes); prints a table and JSON
 	@$(BIN)/python -m tests.bench worker
 
 bench-dashboards: $(VENV)/.dev ## Measure every query of the dashboards on ten million requests (ten minutes, 10 GB); a table, and JSON

@@ -1,8 +1,8 @@
 """The same model behind the same broker and nothing else: the loop that a team writes before it has a worker.
 
 With kafka-python's own ways it polls, decodes, tokenizes, runs the model and answers, one after the other. It keeps no
-log, digests nothing, waits for no batch-mates, and loses or repeats what it has in hand when it ends. A
-`WorkerProcess` with this module runs it on the worker's settings.
+log, digests nothing, waits for no batch-mates, shares its partitions with no other, and loses or repeats what it has in
+hand when it ends. A `WorkerProcess` with this module runs it on the worker's settings.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import torch
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from inference.collate import collate
 from inference.modalities.base import modalities
@@ -26,20 +26,19 @@ from inference.settings import WorkerSettings
 
 
 def main() -> None:
-    """Serve until the process is ended; its page answers once the group has given it its partitions."""
+    """Serve until the process is ended; its page answers once it can read."""
     settings = WorkerSettings.from_environment()
     torch.set_num_threads(settings.torch_threads)
     card, cpu = load_card(settings.checkpoint), torch.device("cpu")
     predictor = Predictor(load_checkpoint(settings.checkpoint, cpu, settings.families()), cpu)
     consumer = KafkaConsumer(
-        settings.topic_requests,
         bootstrap_servers=settings.kafka_bootstrap_servers,
         group_id=settings.consumer_group,
         auto_offset_reset="earliest",
     )
     producer = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    while not consumer.assignment():
-        consumer.poll(timeout_ms=100)
+    topic = settings.topic_requests
+    consumer.assign([TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)])
     page = HTTPServer((settings.worker_host, settings.worker_port), _Page)
     threading.Thread(target=page.serve_forever, daemon=True).start()
     while True:
