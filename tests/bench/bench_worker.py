@@ -128,7 +128,9 @@ def contribution(_rig: Rig) -> dict[str, Any]:
 
 
 def latency(servers: Rig) -> dict[str, Any]:
-    """What is added to a bare loop around the same model at half of saturation; cost and latency from idle to there.
+    """What is added to the model's own time, and what a request costs, from idle to saturation.
+
+    At half of saturation a bare loop around the same model takes turns with the worker.
 
     `device`: a model of 10 ms a batch that takes no CPU, as on hardware of its own. `tiny`: a model that computes on
     the very cores that sender, reader, broker and database use too.
@@ -247,24 +249,23 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(("contributions of a batch", added, f"forward pass {found['pass_ms']:.1f} ms"))
     for name in ("device", "tiny"):
         if found := results.get("latency", {}).get(name):
-            rows.append((f"latency p95 over a bare loop, {name} at half load", *_over(found)))
             for share, load in found["by_share_of_saturation"].items():
-                figure, cost = _added(load)
-                rows.append((f"latency p95 over the model's, {name} at {float(share):.0%} load", figure, cost))
+                rows.append((f"added latency p95, {name} at {float(share):.0%} load", *_added(load)))
+            rows.append((f"latency p95, {name} at half load", *_beside_bare(found)))
     if found := results.get("quiet"):
         rows.append(("a quiet worker", f"{found['worker_cores']:.3f} cores", f"its broker {found['broker_cores']:.3f}"))
-        rows.append(("latency p95 over the model's, tiny at 5 requests/s", *_added(found["five_a_second"])))
+        rows.append(("added latency p95, tiny at 5 requests/s", *_added(found["five_a_second"])))
     if found := results.get("memory"):
         rows.append(("memory at overload", f"{found['peak_mb']:,.0f} MB", f"bound {found['bound_mb']:,.0f} MB"))
     return rows
 
 
-def _over(found: dict[str, Any]) -> tuple[str, str]:
-    worker, bare = found["by_share_of_saturation"][str(HALF)], found["bare_loop"]
-    figure = f"{found['over_bare_loop_p95_ms']:+.1f} ms ({worker['total_p95_ms']:.0f}, bare {bare['total_p95_ms']:.0f})"
-    return figure, f"{BATCH_WAIT_MS + 10:.0f} ms: batch wait and 10"
-
-
 def _added(load: dict[str, float]) -> tuple[str, str]:
-    cost = f"{load['worker_cpu_us']:,.0f} us CPU a request"
-    return f"{load['inside_p95_ms']:.1f} ms in the worker, {load['added_p95_ms']:.1f} with its broker", cost
+    bound = f"{BATCH_WAIT_MS + 10:.0f} ms: batch wait and 10; {load['worker_cpu_us']:,.0f} us CPU a request"
+    return f"{load['added_p95_ms']:.1f} ms with its broker, {load['inside_p95_ms']:.1f} in the worker", bound
+
+
+def _beside_bare(found: dict[str, Any]) -> tuple[str, str]:
+    worker, bare = found["by_share_of_saturation"][str(HALF)], found["bare_loop"]
+    figure = f"{worker['total_p95_ms']:.0f} ms, {found['over_bare_loop_p95_ms']:+.1f} in turns"
+    return figure, f"bare loop {bare['total_p95_ms']:.0f} ms"
