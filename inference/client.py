@@ -1,4 +1,4 @@
-"""kafka-python's consumer as a member of a group, three habits of it changed.
+"""kafka-python's consumer as a member of a group, five habits of it changed.
 
 kafka-python 3.0 joins on its own thread, and takes the outcome only where a poll is waiting as it comes. Between two
 polls it is thrown away and the group is joined anew: a member that polls seldom, because it waits for a database or a
@@ -9,6 +9,12 @@ gathers the next ones while these are dealt with.
 
 It asks in one way, whatever the traffic. Gathering what comes within some milliseconds is worth it while something
 comes; while nothing does, it is fifty empty answers a second, and the first message waits for mates that may not come.
+
+While a heartbeat that is due has no answer, a poll waits for nothing: with a broker that stands still it asks without a
+pause, and takes that time from every other thread. Here it waits a little.
+
+Each poll has its own thread for the network do four things one after the other and waits for each, though for two
+there is mostly nothing to do: finding a coordinator that is known, and asking for what has just been asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from contextlib import suppress
 from typing import Any
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer
+from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import Generation
 from kafka.coordinator.consumer import ConsumerCoordinator
 
@@ -28,6 +35,7 @@ from inference.request import MAX_MESSAGE_BYTES
 # A topic that was made a moment ago may look empty to a member that joins; partitions may be added at any time.
 METADATA_MS = 10_000
 AT_ONCE = Fetching()
+HEARTBEAT_LOOK_SECONDS = 0.1
 QUIET_WAITS = 3  # the traffic has ended where a broker gathered for so long, and nothing came
 
 
@@ -63,6 +71,31 @@ class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]  # the library sh
     @_join_task.setter
     def _join_task(self, task: Any) -> None:
         self.__dict__["_join_task"] = task
+
+    def ensure_coordinator_ready(self, timeout_ms: float | None = None) -> bool:
+        """As the library's; asks its thread only where the coordinator is not known or not connected."""
+        known = self.coordinator_id
+        if known is not None and self._client.connected(known):
+            return True
+        return bool(super().ensure_coordinator_ready(timeout_ms))
+
+    def time_to_next_poll(self) -> float:
+        """As the library's, in seconds, but never none: heartbeats are sent by a thread of their own."""
+        return max(HEARTBEAT_LOOK_SECONDS, float(super().time_to_next_poll()))
+
+
+class _Fetcher(Fetcher):  # type: ignore[misc]
+    _asked_ahead = False
+
+    def ask_ahead(self) -> None:
+        """Have the next messages asked for, without waiting until they are."""
+        self._asked_ahead = True
+        self._manager.call_soon(self._send_fetches_async)
+
+    def send_fetches(self) -> Any:
+        """As the library's; nothing where that was asked ahead and is under way."""
+        asked, self._asked_ahead = self._asked_ahead, False
+        return [] if asked and self.in_flight_fetches() else super().send_fetches()
 
 
 class Client(KafkaConsumer):  # type: ignore[misc]
@@ -100,6 +133,7 @@ class Client(KafkaConsumer):  # type: ignore[misc]
         self._fetching = fetching
         self._quiet = False
         self._coordinator.__class__ = _Coordinator
+        self._fetcher.__class__ = _Fetcher
         self.subscribe([topic], listener=listener)
 
     def poll(self, timeout_ms: float = 0, max_records: int | None = None, update_offsets: bool = True) -> Any:
@@ -112,7 +146,7 @@ class Client(KafkaConsumer):  # type: ignore[misc]
             self._ask(self._fetching if found else AT_ONCE)
         if found:
             with suppress(Exception):  # what was polled must not be lost; what is wrong, the next poll meets too
-                self._fetcher.send_fetches()
+                self._fetcher.ask_ahead()
         return found
 
     def _ask(self, fetching: Fetching) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.net.compat import KafkaNetClient
+from kafka.producer.record_accumulator import RecordAccumulator
 
 from inference.answers import Outgoing
 from inference.request import MAX_MESSAGE_BYTES
@@ -14,11 +16,27 @@ from inference.request import MAX_MESSAGE_BYTES
 # A dead letter is as large as the message it repeats; beyond this the value stays behind.
 MAX_SEND_BYTES = 2 * MAX_MESSAGE_BYTES
 SEND_SECONDS = 10.0
+CONNECTION_LOOK_SECONDS = 0.1  # whatever comes over the connection ends the wait
 # Answers are small and many: larger batches cost the broker and this process less.
 BATCH_BYTES = 256_000
 # As good as no limit: what is sent is bounded by what was read. At its limit kafka-python's sender does not wait for an
 # answer, it asks without a pause whether there is one, and takes that time from every other thread.
 REQUESTS_IN_FLIGHT = 1_000
+
+
+class _Together(RecordAccumulator):  # type: ignore[misc]  # the library ships no types
+    """Never has the sender woken for a single message: it would send a batch's first by itself, the rest after it."""
+
+    def append(self, *args: Any, **options: Any) -> tuple[Any, bool, bool, bool]:
+        future, _full, _new, aborted = super().append(*args, **options)
+        return future, False, False, aborted
+
+
+class _Patient(KafkaNetClient):  # type: ignore[misc]
+    """Has the sender wait for a connection that is being made, or takes no more: it would ask without a pause."""
+
+    def connection_delay(self, node_id: Any) -> float:
+        return max(CONNECTION_LOOK_SECONDS, float(super().connection_delay(node_id)))
 
 
 class Sending:
@@ -64,6 +82,8 @@ class Publisher:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
+        self._producer._accumulator.__class__ = _Together
+        self._producer._sender._client.__class__ = _Patient
 
     def start(self, messages: Sequence[Outgoing]) -> Sending:
         """Hand messages over for sending; what fails is told by `Sending.wait`."""
@@ -73,6 +93,8 @@ class Publisher:
                 futures.append(self._start(message))  # noqa: PERF401  # what was sent before a failure is kept
         except KafkaError as error:
             return Sending(messages, futures, error)
+        finally:
+            self._producer._sender.wakeup()
         return Sending(messages, futures, None)
 
     def send(self, messages: Sequence[Outgoing]) -> None:

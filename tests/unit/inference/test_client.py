@@ -21,7 +21,7 @@ class _Told:
         self.asked: list[tuple[float, int, int]] = []
         self.fetcher = SimpleNamespace(
             config={"fetch_max_wait_ms": fetching.wait_ms, "fetch_min_bytes": fetching.min_bytes},
-            send_fetches=mock.Mock(),
+            ask_ahead=mock.Mock(),
         )
         self.client = mock.Mock(_fetching=fetching, _quiet=False, _fetcher=self.fetcher)
         self.client.__class__ = Client
@@ -65,11 +65,11 @@ def test_a_poll_that_did_not_wait_says_nothing_of_the_traffic(monkeypatch: pytes
 def test_where_nothing_is_gathered_nothing_is_asked_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     told = _Told(monkeypatch, Fetching())
     assert told.poll(200, SOME) == (200, 500, 1)
-    told.fetcher.send_fetches.assert_not_called()
+    told.fetcher.ask_ahead.assert_not_called()
 
 
 def test_what_was_polled_is_not_lost_to_a_failure_to_ask_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     told = _Told(monkeypatch, Fetching(20, 9000))
-    told.fetcher.send_fetches.side_effect = RuntimeError("closed")
+    told.fetcher.ask_ahead.side_effect = RuntimeError("closed")
     told.poll(200, SOME)
-    told.fetcher.send_fetches.assert_called_once()
+    told.fetcher.ask_ahead.assert_called_once()
