@@ -19,8 +19,7 @@ SEND_SECONDS = 10.0
 CONNECTION_LOOK_SECONDS = 0.1  # whatever comes over the connection ends the wait
 # Answers are small and many: larger batches cost the broker and this process less.
 BATCH_BYTES = 256_000
-# As good as no limit: what is sent is bounded by what was read. At its limit kafka-python's sender does not wait for an
-# answer, it asks without a pause whether there is one, and takes that time from every other thread.
+# As good as no limit: what is sent is bounded by what was read.
 REQUESTS_IN_FLIGHT = 1_000
 
 
@@ -33,7 +32,10 @@ class _Together(RecordAccumulator):  # type: ignore[misc]  # the library ships n
 
 
 class _Patient(KafkaNetClient):  # type: ignore[misc]
-    """Has the sender wait for a connection that is being made, or takes no more: it would ask without a pause."""
+    """Has the sender wait for a connection that is being made, or takes no more for now.
+
+    By itself it asks without a pause, and takes that time from every other thread.
+    """
 
     def connection_delay(self, node_id: Any) -> float:
         return max(CONNECTION_LOOK_SECONDS, float(super().connection_delay(node_id)))
