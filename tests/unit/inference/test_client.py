@@ -8,8 +8,10 @@ from unittest import mock
 
 import pytest
 from kafka import KafkaConsumer
+from kafka.consumer.fetcher import Fetcher
+from kafka.coordinator.consumer import ConsumerCoordinator
 
-from inference.client import Client
+from inference.client import Client, _Coordinator, _Fetcher
 from inference.fetching import Fetching
 
 
@@ -73,3 +75,32 @@ def test_what_was_polled_is_not_lost_to_a_failure_to_ask_for_more(monkeypatch: p
     told.fetcher.ask_ahead.side_effect = RuntimeError("closed")
     told.poll(200, SOME)
     told.fetcher.ask_ahead.assert_called_once()
+
+
+@pytest.mark.parametrize(("known", "connected", "looked_for"), [(1, True, 0), (1, False, 1), (None, True, 1)])
+def test_a_coordinator_that_is_known_and_connected_is_not_looked_for(
+    monkeypatch: pytest.MonkeyPatch, known: int | None, connected: bool, looked_for: int
+) -> None:
+    found = mock.Mock(return_value=True)
+    monkeypatch.setattr(ConsumerCoordinator, "ensure_coordinator_ready", found)
+    coordinator = _Coordinator.__new__(_Coordinator)
+    coordinator.coordinator_id = known
+    coordinator._client = mock.Mock(connected=mock.Mock(return_value=connected))
+    assert coordinator.ensure_coordinator_ready(100)
+    assert found.call_count == looked_for
+
+
+@pytest.mark.parametrize(("ahead", "under_way", "sent"), [(True, True, 1), (True, False, 2), (False, True, 2)])
+def test_what_was_asked_ahead_and_is_under_way_is_not_asked_for_again_by_the_next_poll(
+    monkeypatch: pytest.MonkeyPatch, ahead: bool, under_way: bool, sent: int
+) -> None:
+    asked = mock.Mock(return_value=[])
+    monkeypatch.setattr(Fetcher, "send_fetches", asked)
+    monkeypatch.setattr(Fetcher, "in_flight_fetches", lambda _: under_way)
+    fetcher = _Fetcher.__new__(_Fetcher)
+    fetcher._manager = mock.Mock()
+    if ahead:
+        fetcher.ask_ahead()
+    for _poll in range(2):
+        fetcher.send_fetches()
+    assert asked.call_count == sent
