@@ -15,7 +15,8 @@ from tests.support.brokers import restartable
 from tests.support.worker import RUN, wait_until
 
 TOPIC = f"client-{RUN}"
-GATHERS_MS = 1_000
+GATHERS = Fetching(wait_ms=4_000, min_bytes=100)
+FIRST, SECOND = b"1" * GATHERS.min_bytes, b"2" * GATHERS.min_bytes
 
 
 def test_while_messages_are_dealt_with_the_broker_gathers_the_next(broker: str) -> None:
@@ -23,9 +24,7 @@ def test_while_messages_are_dealt_with_the_broker_gathers_the_next(broker: str) 
     admin.create_topics([NewTopic(TOPIC, num_partitions=1, replication_factor=1)])
     admin.close()
     producer = KafkaProducer(bootstrap_servers=broker, enable_idempotence=False)
-    consumer = GroupConsumer(
-        {"bootstrap_servers": broker}, f"client-{RUN}", TOPIC, "c", 300, fetching=Fetching(GATHERS_MS, 1_000_000)
-    )
+    consumer = GroupConsumer({"bootstrap_servers": broker}, f"client-{RUN}", TOPIC, "c", 300, fetching=GATHERS)
 
     def polled() -> list[Record]:
         return consumer.poll(3.0, 10)
@@ -33,13 +32,12 @@ def test_while_messages_are_dealt_with_the_broker_gathers_the_next(broker: str) 
     try:
         wait_until(lambda: consumer.poll(0.2, 1) or consumer.unsynced, 60, "nothing was assigned")
         consumer.sync(lambda _: {})
-        producer.send(TOPIC, value=b"first").get()
-        assert [record.value for record in wait_until(polled, 60, "nothing came")] == [b"first"]
-        producer.send(TOPIC, value=b"second").get()
-        time.sleep(1.5 * GATHERS_MS / 1000)
-        began = time.monotonic()
-        assert [record.value for record in polled()] == [b"second"]
-        assert time.monotonic() - began < 0.5 * GATHERS_MS / 1000, "it was asked for only now"
+        producer.send(TOPIC, value=FIRST).get()
+        assert [record.value for record in wait_until(polled, 60, "nothing came")] == [FIRST]
+        producer.send(TOPIC, value=SECOND).get()
+        fetched = consumer._consumer._fetcher._completed_fetches
+        wait_until(lambda: bool(fetched), 60, "what comes is asked for by the next poll only")
+        assert [record.value for record in polled()] == [SECOND]
     finally:
         consumer.close()
         producer.close()
