@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LONGEST_MS = 500
+# About what a message needs beside the broker's wait until it can leave in a batch: the fetch's own way, and opening.
+TO_THE_MODEL_MS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,5 +18,5 @@ class Fetching:
 
     @property
     def gathers(self) -> float:
-        """For how many seconds a message may have lain at the broker before a fetch was worth answering."""
-        return self.wait_ms / 1000 if self.min_bytes > 1 else 0.0
+        """For how many seconds at most a message may have been there before it comes, since no fetch was answered."""
+        return (self.wait_ms + TO_THE_MODEL_MS) / 1000 if self.min_bytes > 1 else 0.0

@@ -115,7 +115,9 @@ class Recorder:
         summariser: Summariser,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         limits: Limits = Limits(),
+        between: Callable[[], None] = lambda: None,
     ) -> None:
+        """`between` is called between the steps of a write, each of which takes a few milliseconds."""
         pgcopy.enable(engine)
         self._engine = engine
         self._group = group
@@ -123,6 +125,7 @@ class Recorder:
         self._summariser = summariser
         self._clock = clock
         self._limits = limits
+        self._between = between
 
     def write(self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move], send: Send = _nowhere) -> Written:
         """Write everything, or nothing.
@@ -158,6 +161,7 @@ class Recorder:
     def _write(
         self, outcomes: Sequence[Outcome], moves: Mapping[Partition, Move], refused: tuple[DeadLetter, ...]
     ) -> Written:
+        self._between()
         started = time.perf_counter()
         now = self._clock()
         predicted = _predicted(outcomes)
@@ -165,10 +169,13 @@ class Recorder:
         with self._engine.begin() as connection:
             connection.exec_driver_sql(self._limits.sql)
             offsets.advance(connection, self._group, moves, now)
+            self._between()
             fresh = _claim(connection, predicted, now)
             self._copy(connection, fresh, now)
             insert_dead_letters(connection, letters)
+            self._between()
             preview = self._summariser.preview(fresh)
+            self._between()
             _upsert_summaries(connection, preview.rows(now))
             upsert_all(connection, upsert(embedding_samples).on_conflict_do_nothing(), preview.embeddings())
         self._summariser.commit(preview)
@@ -177,7 +184,9 @@ class Recorder:
 
     def _copy(self, connection: Connection, rows: Sequence[Predicted], now: datetime) -> None:
         (logged_at,) = pgcopy.moments([now])
+        self._between()
         pgcopy.copy(connection, prediction_log, prediction_columns(rows, logged_at))
+        self._between()
         pgcopy.copy(connection, modality_log, modality_columns(rows, logged_at, self._key_id))
 
     def _not_storable(self, rows: Sequence[Predicted]) -> dict[Record, DeadLetter]:

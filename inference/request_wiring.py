@@ -10,6 +10,7 @@ from inference.cache import PredictionCache
 from inference.challenger import Arm
 from inference.consumer import GroupConsumer
 from inference.cores import available
+from inference.courtesy import Courtesy
 from inference.engine import Engine
 from inference.hashing import Hasher
 from inference.inflight import InFlight
@@ -52,6 +53,7 @@ def build(
     tracer: Tracer,
     stop: Stop,
     pulse: Pulse,
+    courtesy: Courtesy,
 ) -> Worker:
     """The request path of one worker. Raises KafkaError where the broker cannot be reached."""
     inflight = InFlight(settings.max_inflight_requests, settings.max_inflight_bytes)
@@ -82,6 +84,7 @@ def build(
             opened,
             _threads(settings),
             settings.batch_size,
+            courtesy,
         ),
         batches=BatchStage(
             opened,
@@ -90,6 +93,7 @@ def build(
             engine=engine,
             inflight=inflight,
             tracer=tracer,
+            courtesy=courtesy,
             canary=lambda: holder.canary,
         ),
         answers=AnswerStage(
@@ -100,6 +104,7 @@ def build(
             publisher=publisher,
             tolerance=settings.clock_tolerance(),
             epoch=lambda: consumer.epoch,
+            courtesy=courtesy,
             cache=cache,
             released=lambda serving: versions.released(serving, holder.uses),
             give_up=holder.give_up,

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from inference.clock import ClockTolerance
 from inference.cores import available
-from inference.fetching import LONGEST_MS, Fetching
+from inference.fetching import LONGEST_MS, TO_THE_MODEL_MS, Fetching
 from inference.kafka_settings import KafkaSettings
 from inference.key_settings import KeySettings
 from inference.model_io import Dtype, ModelOptions
@@ -82,7 +82,7 @@ class WorkerSettings(ModelSettings, KafkaSettings):
         description="a broker gathers so many bytes before it answers; 1: not at all",
     )
     fetch_wait_ms: int | None = Field(
-        default=None, ge=1, le=LONGEST_MS, description="but no longer than this; none: as long as a batch waits"
+        default=None, ge=1, le=LONGEST_MS, description="but no longer than this; none: 8 ms less than a batch waits"
     )
     max_message_bytes: int = Field(default=16_000_000, ge=1000, le=100_000_000, description="larger ones are refused")
 
@@ -168,9 +168,11 @@ class WorkerSettings(ModelSettings, KafkaSettings):
 
     def fetching(self) -> Fetching:
         """When a broker answers a fetch: a request may wait there for its batch, and spares a round trip of its own."""
-        wait = round(self.batch_wait_ms) if self.fetch_wait_ms is None else self.fetch_wait_ms
-        if wait == 0:  # batches do not wait: the first message is answered
+        if self.fetch_wait_ms is not None:
+            return Fetching(self.fetch_wait_ms, self.fetch_min_bytes)
+        if round(self.batch_wait_ms) == 0:  # batches do not wait: the first message is answered
             return Fetching()
+        wait = max(1, round(self.batch_wait_ms) - TO_THE_MODEL_MS)
         return Fetching(min(wait, LONGEST_MS), self.fetch_min_bytes)
 
     def clock_tolerance(self) -> ClockTolerance:

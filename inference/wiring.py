@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from inference import cores, gaps, garbage, health, log, offsets, registry, request_wiring, rollouts, topics, tracing
 from inference.challenger import Arm, RolloutWatcher
 from inference.consumer import GroupConsumer
+from inference.courtesy import Courtesy
 from inference.feedback import FeedbackLoop
 from inference.gpu import GpuCollector
 from inference.hashing import Hasher
@@ -168,12 +169,13 @@ class WorkerProgram:
         summaries: WindowSummaries,
         tracer: Tracer,
     ) -> Worker:
+        group, courtesy = self._settings.consumer_group, Courtesy()
         return request_wiring.build(
             self._settings,
-            read_offsets=offsets.reader(engine, self._settings.consumer_group),
-            record_gaps=gaps.recorder(engine, self._settings.consumer_group, self._settings.worker_id),
+            read_offsets=offsets.reader(engine, group),
+            record_gaps=gaps.recorder(engine, group, self._settings.worker_id),
             publisher=publisher,
-            recorder=Recorder(engine, self._settings.consumer_group, self._hasher.key_id, summaries),
+            recorder=Recorder(engine, group, self._hasher.key_id, summaries, between=courtesy.give_way),
             holder=holder,
             versions=versions,
             shadow=shadow,
@@ -182,6 +184,7 @@ class WorkerProgram:
             tracer=tracer,
             stop=self.stop,
             pulse=self._loops.pulse(REQUESTS),
+            courtesy=courtesy,
         )
 
     def _labels(self, engine: Engine, publisher: Publisher) -> FeedbackLoop:

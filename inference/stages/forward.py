@@ -10,12 +10,13 @@ from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
 from inference.challenger import Arm
 from inference.clock import ClockTolerance
+from inference.courtesy import Courtesy
 from inference.engine import Engine
 from inference.errors import Refusal
 from inference.inflight import InFlight
 from inference.outcome import DeadLetter, Outcome, Prediction
 from inference.pipeline import Opened, Ready, cacheable, predicted
-from inference.publisher import NOTHING, Publisher
+from inference.publisher import NOTHING, Publisher, Sending
 from inference.serving import Serving
 from inference.stages.channel import Channel, EndedError
 from inference.stages.parcel import Answered, Batch, Guests, Polled
@@ -39,6 +40,7 @@ class BatchStage:
         engine: Engine,
         inflight: InFlight,
         tracer: Tracer,
+        courtesy: Courtesy,
         canary: Callable[[], Arm | None] = lambda: None,
     ) -> None:
         """`source` must be nudged when the model has ended a batch. `canary` tells the challenger that has a share.
@@ -51,6 +53,7 @@ class BatchStage:
         self._engine = engine
         self._inflight = inflight
         self._tracer = tracer
+        self._courtesy = courtesy
         self._canary = canary
         self._size = 0
         self._serving: Serving | None = None
@@ -90,18 +93,21 @@ class BatchStage:
 
     def _send(self) -> None:
         opened, size, self._size = self._batch.take(), self._size, 0
-        if not opened or self._serving is None:
-            return
+        if opened and self._serving is not None:
+            with self._courtesy:
+                batch = self._submitted(opened, size, self._serving)
+            self._target.put(batch)
+
+    def _submitted(self, opened: Sequence[Opened], size: int, serving: Serving) -> Batch:
         arm = self._canary()
         places = () if arm is None else _places(arm, opened)
         theirs = set(places)
         own = [message for at, message in enumerate(opened) if at not in theirs] if theirs else opened
         rows = [message.inputs for message in own if isinstance(message, Ready) and message.known is None]
         trace = self._trace(opened)
-        ticket = self._engine.submit(self._serving, rows) if rows else None
+        ticket = self._engine.submit(serving, rows) if rows else None
         guests = None if arm is None else self._guests(arm, places, opened)
-        batch = Batch(opened, self._serving, self._epoch, size, ticket, time.monotonic(), trace, guests)
-        self._target.put(batch)
+        return Batch(opened, serving, self._epoch, size, ticket, time.monotonic(), trace, guests)
 
     def _guests(self, arm: Arm, places: Sequence[int], opened: Sequence[Opened]) -> Guests:
         """The challenger's rows of a batch, handed over. What was answered before is asked of it anew."""
@@ -135,6 +141,7 @@ class AnswerStage:
         publisher: Publisher,
         tolerance: ClockTolerance,
         epoch: Callable[[], int],
+        courtesy: Courtesy,
         cache: PredictionCache | None = None,
         released: Callable[[Serving], None] = lambda serving: serving.close(),
         give_up: Callable[[Arm, str], None] = lambda _arm, _why: None,
@@ -152,6 +159,7 @@ class AnswerStage:
         self._publisher = publisher
         self._tolerance = tolerance
         self._epoch = epoch
+        self._courtesy = courtesy
         self._cache = cache
         self._released = released
         self._give_up = give_up
@@ -171,6 +179,15 @@ class AnswerStage:
     def _answer(self, batch: Batch) -> None:
         results = self._engine.collect(batch.ticket) if batch.ticket is not None else []
         guests = {} if batch.guests is None else self._of_guests(batch, batch.guests)
+        with self._courtesy:
+            outcomes, sending = self._sent(batch, results, guests)
+        self._target.put(Answered(outcomes, batch.epoch, batch.size, sending, batch.trace))
+        if batch.guests is None:
+            self._shadow(batch.opened, outcomes)
+
+    def _sent(
+        self, batch: Batch, results: Sequence[Prediction | Refusal], guests: Mapping[int, Prediction | Refusal]
+    ) -> tuple[list[Outcome], Sending]:
         self._follow(batch)
         outcomes = self._outcomes(batch, results, guests)
         if batch.trace.recording and (first := _first_prediction(results)) is not None:
@@ -180,9 +197,7 @@ class AnswerStage:
         if batch.epoch == self._epoch():
             messages = [self._answers.encode(outcome) for outcome in outcomes]
             sending = self._publisher.start(batch.trace.sending(messages))
-        self._target.put(Answered(outcomes, batch.epoch, batch.size, sending, batch.trace))
-        if batch.guests is None:
-            self._shadow(batch.opened, outcomes)
+        return outcomes, sending
 
     def _follow(self, batch: Batch) -> None:
         """Let go of models of which this is the first batch without them: batches come in order."""

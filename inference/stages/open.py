@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from inference.pipeline import Opener
+from inference.courtesy import Courtesy
+from inference.models.card import ModelCard
+from inference.pipeline import Opened, Opener
 from inference.record import Record
 from inference.serving import Serving
 from inference.stages.channel import Channel
@@ -21,12 +23,13 @@ class OpenStage:
     Threads serve: digests, picture decoders, resizing and tokenizers let go of the interpreter's lock.
     """
 
-    def __init__(self, opener: Opener, target: Channel[Polled], threads: int, most: int) -> None:
+    def __init__(self, opener: Opener, target: Channel[Polled], threads: int, most: int, courtesy: Courtesy) -> None:
         """`most` messages at most make a parcel, so that the first need not wait for the last of a large poll."""
         self._opener = opener
         self._target = target
         self._threads = threads
         self._most = most
+        self._courtesy = courtesy
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="open")
 
     def submit(self, records: Sequence[Record], serving: Serving, epoch: int, since: float) -> None:
@@ -36,8 +39,12 @@ class OpenStage:
         share = min(self._most, -(-len(records) // threads))
         for start in range(0, len(records), share):
             part = records[start : start + share]
-            future = self._pool.submit(self._opener.open, part, serving.card)
+            future = self._pool.submit(self._open, part, serving.card)
             self._target.put(Polled(part, serving, epoch, since, future))
+
+    def _open(self, records: Sequence[Record], card: ModelCard) -> list[Opened]:
+        with self._courtesy:
+            return self._opener.open(records, card)
 
     def end(self) -> None:
         """Say that nothing more will be submitted."""

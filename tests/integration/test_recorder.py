@@ -51,6 +51,16 @@ def statements(engine: Engine) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", keep)
 
 
+def test_a_write_looks_up_before_its_transaction_and_each_of_its_steps(engine: Engine) -> None:
+    rows = batch()
+    with statements(engine) as sent:
+        recorder(engine, between=lambda: sent.append("")).write(rows, moves(rows))
+    before = {now.split(" (")[0]: last for last, now in zip(["", *sent], sent, strict=False) if now}
+    steps = ("INSERT INTO request_ids", "COPY prediction_log", "COPY modality_log", "INSERT INTO summaries")
+    assert [step for step in steps if before[step] != ""] == []
+    assert sent[0] == ""
+
+
 def test_rows_that_fit_nowhere_become_dead_letters_and_the_rest_is_written(engine: Engine) -> None:
     bad = [7, 300, 301]
     rows = [too_large(row) if row.record.offset in bad else row for row in batch(512)]

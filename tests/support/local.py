@@ -12,6 +12,7 @@ from inference.answers import AnswerWriter, Outgoing
 from inference.batching import MicroBatcher
 from inference.cache import PredictionCache
 from inference.clock import ClockTolerance
+from inference.courtesy import Courtesy
 from inference.engine import Engine
 from inference.hashing import Hasher
 from inference.inflight import InFlight
@@ -95,6 +96,7 @@ class LocalPath:
         self.model = LocalModel(predictor or tiny_model_predictor())
         self.serving: Any = LocalServing(tiny_card(), self.model)
         self.publisher = Kept()
+        self.courtesy = Courtesy()
         self.inflight = InFlight(10_000, 10**9)
         self.batches: list[int] = []
         self._cache = cache
@@ -107,12 +109,21 @@ class LocalPath:
         answered: Channel[Answered] = Channel(10_000)
         publisher: Any = self.publisher
         parser = RequestParser({"image": bytes, "text": str})
-        opening = OpenStage(Opener(parser, modalities(), HASHER, self._cache), opened, threads=2, most=self._batch_size)
+        opener = Opener(parser, modalities(), HASHER, self._cache)
+        opening = OpenStage(opener, opened, threads=2, most=self._batch_size, courtesy=self.courtesy)
         opening.submit(records, self.serving, epoch=0, since=time.monotonic())
         opening.end()
         engine = Engine(Stop(1.0), failed=lambda _: None, seconds=60.0)
         batch = MicroBatcher[Opened](self._batch_size, 10.0, time.monotonic)
-        BatchStage(opened, batches, batch=batch, engine=engine, inflight=self.inflight, tracer=Tracer()).run()
+        BatchStage(
+            opened,
+            batches,
+            batch=batch,
+            engine=engine,
+            inflight=self.inflight,
+            tracer=Tracer(),
+            courtesy=self.courtesy,
+        ).run()
         AnswerStage(
             batches,
             answered,
@@ -121,6 +132,7 @@ class LocalPath:
             publisher=publisher,
             tolerance=ClockTolerance(),
             epoch=lambda: 0,
+            courtesy=self.courtesy,
             cache=self._cache,
         ).run()
         opening.close()

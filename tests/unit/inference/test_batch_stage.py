@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from inference.batching import MicroBatcher
+from inference.courtesy import Courtesy
 from inference.engine import Engine
 from inference.errors import Code, Refusal
 from inference.inflight import InFlight
@@ -44,6 +45,7 @@ def start(source: Channel[Polled], target: Channel[Batch], size: int, wait: floa
         engine=Engine(Stop(1.0), failed=lambda _: None, seconds=1.0),
         inflight=InFlight(100, 1_000_000),
         tracer=Tracer(),
+        courtesy=Courtesy(),
     )
     thread = threading.Thread(target=stage.run, daemon=True)
     thread.start()

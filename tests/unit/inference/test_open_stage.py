@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from inference.courtesy import Courtesy
 from inference.record import Record
 from inference.stages.channel import Channel
 from inference.stages.open import WORTH_A_THREAD, OpenStage
@@ -35,7 +36,7 @@ class Told:
 def test_so_many_threads_as_the_messages_are_worth(messages: int, size: int, parcels: list[int]) -> None:
     target = Channel[Polled](100)
     opener: Any = Told()
-    stage = OpenStage(opener, target, threads=3, most=16)
+    stage = OpenStage(opener, target, threads=3, most=16, courtesy=Courtesy())
     now = datetime.now(UTC)
     records = [Record("t", 0, offset, None, b"?" * size, (), 0.0, now) for offset in range(messages)]
     serving: Any = LocalServing(tiny_card(), None)

@@ -37,14 +37,15 @@ def test_good_settings_are_read(environment: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "fetching"),
     [
-        ({}, Fetching(20, 500_000)),
-        ({"BATCH_WAIT_MS": "100", "FETCH_MIN_BYTES": "7"}, Fetching(100, 7)),
+        ({}, Fetching(12, 500_000)),
+        ({"BATCH_WAIT_MS": "100", "FETCH_MIN_BYTES": "7"}, Fetching(92, 7)),
         ({"BATCH_WAIT_MS": "10000"}, Fetching(500, 500_000)),
         ({"BATCH_WAIT_MS": "100", "FETCH_WAIT_MS": "5"}, Fetching(5, 500_000)),
+        ({"BATCH_WAIT_MS": "5"}, Fetching(1, 500_000)),
         ({"BATCH_WAIT_MS": "0"}, Fetching(500, 1)),
     ],
 )
-def test_a_broker_gathers_as_long_as_a_batch_waits(
+def test_a_broker_gathers_until_what_came_first_must_go_to_the_model(
     environment: pytest.MonkeyPatch, given: dict[str, str], fetching: Fetching
 ) -> None:
     for key, value in given.items():
