@@ -174,6 +174,13 @@ def test_a_text_is_prepared_unpadded_and_measured() -> None:
     assert text.prepare(["☃"], preprocessor)[0].quality[1] == 1.0
 
 
+@given(st.text(st.sampled_from("aZ ~\t\n\r\x1f\x7f\xa0é☃"), min_size=1, max_size=20))
+def test_unusual_characters_are_those_outside_printable_ascii(written: str) -> None:
+    usual = sum(" " <= character <= "~" or character in "\t\n" for character in written)
+    measured = text.prepare([written], small_preprocessor())[0].quality[text.QUALITY.index("unusual_share")]
+    assert measured == pytest.approx(1 - usual / len(written), abs=1e-6)
+
+
 def test_values_are_prepared_together_as_each_by_itself() -> None:
     preprocessor, rng = small_preprocessor(), np.random.default_rng(2)
     sizes = [(64, 64), (9, 2), (64, 64), (300, 20), (1, 1), (520, 520), (64, 64)] * 3
