@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from inference.errors import StaleWriteError
@@ -69,22 +70,42 @@ def reader(engine: Engine, group: str) -> ReadOffsets:
     return read_now
 
 
+# Built once: building a statement costs more than running it.
+_KEY: dict[str, Any] = {
+    "group_id": bindparam("of_group"),
+    "topic": bindparam("of_topic"),
+    "partition": bindparam("of_partition"),
+}
+_VALUES: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("next_offset", "updated_at", "topic_id")}
+_INSERT = upsert(table).values(_KEY | _VALUES).on_conflict_do_nothing().returning(table.c.next_offset)
+_UPDATE = (
+    update(table)
+    .where(*(table.c[name] == value for name, value in _KEY.items()))
+    .where(table.c.next_offset == bindparam("expected"))
+    .where(table.c.topic_id.is_not_distinct_from(bindparam("expected_topic_id")))
+    .values(_VALUES)
+)
+
+
 def advance(connection: Connection, group: str, moves: Mapping[Partition, Move], now: datetime) -> None:
     """Move every partition, or none: compare-and-set.
 
     Raises StaleWriteError where a stored position is not the expected one; the transaction must then be rolled back.
     """
     for partition, move in sorted(moves.items()):
-        key = {"group_id": group, "topic": partition.topic, "partition": partition.number}
-        values = {"next_offset": move.next, "updated_at": now, "topic_id": move.topic_id}
+        given = {
+            "of_group": group,
+            "of_topic": partition.topic,
+            "of_partition": partition.number,
+            "new_next_offset": move.next,
+            "new_updated_at": now,
+            "new_topic_id": move.topic_id,
+        }
         if move.expected is None:
-            statement = upsert(table).values(key | values).on_conflict_do_nothing().returning(table.c.next_offset)
-            moved = connection.execute(statement).first() is not None
+            moved = connection.execute(_INSERT, given).first() is not None
         else:
-            where = [table.c[name] == value for name, value in key.items()]
-            where.append(table.c.next_offset == move.expected)
-            where.append(table.c.topic_id.is_not_distinct_from(move.expected_topic_id))
-            moved = connection.execute(update(table).where(*where).values(values)).rowcount == 1
+            expected = {"expected": move.expected, "expected_topic_id": move.expected_topic_id}
+            moved = connection.execute(_UPDATE, given | expected).rowcount == 1
         if not moved:
             raise StaleWriteError(
                 f"{partition.topic}[{partition.number}] is no longer at {move.expected}: another worker has moved it"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Text, func, literal, select
+from sqlalchemy import Connection, Engine, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DataError, IntegrityError
@@ -25,10 +25,24 @@ from migrations.schema.embedding_samples import embedding_samples
 from migrations.schema.metadata import TIMESTAMP
 from migrations.schema.prediction_log import dead_letters, modality_log, prediction_log, request_ids
 from migrations.schema.summaries import summaries
-from migrations.upsert import upsert_all
+from migrations.upsert import replacing, upsert_all
 
 _log = logging.getLogger(__name__)
 _CHECK_VIOLATION = "23514"  # PostgreSQL, Appendix A: also where a row has no partition
+
+# Built once: building a statement costs more than running it.
+_CLAIM = (
+    upsert(request_ids)
+    .from_select(
+        ["request_id", "logged_at"],
+        select(func.unnest(bindparam("ids", type_=ARRAY(Text))), bindparam("now", type_=TIMESTAMP)),
+    )
+    .on_conflict_do_nothing()
+    .returning(request_ids.c.request_id)
+)
+_SUMMARIES = replacing(summaries)
+_SAMPLES = upsert(embedding_samples).on_conflict_do_nothing()
+_DEAD_LETTERS = upsert(dead_letters).on_conflict_do_nothing()
 
 
 class Preview(Protocol):
@@ -176,8 +190,8 @@ class Recorder:
             self._between()
             preview = self._summariser.preview(fresh)
             self._between()
-            _upsert_summaries(connection, preview.rows(now))
-            upsert_all(connection, upsert(embedding_samples).on_conflict_do_nothing(), preview.embeddings())
+            upsert_all(connection, _SUMMARIES, preview.rows(now))
+            upsert_all(connection, _SAMPLES, preview.embeddings())
         self._summariser.commit(preview)
         duplicates = len(predicted) - len(fresh)
         return Written(len(fresh), duplicates, len(letters), time.perf_counter() - started, refused)
@@ -230,9 +244,7 @@ def _claim(connection: Connection, rows: Sequence[Predicted], now: datetime) -> 
     if not first:
         return []
     # sorted, so that two workers with the same ids wait for one another and never in a circle
-    claimed = select(func.unnest(literal(sorted(first), ARRAY(Text))), literal(now, TIMESTAMP))
-    statement = upsert(request_ids).from_select(["request_id", "logged_at"], claimed)
-    won = set(connection.scalars(statement.on_conflict_do_nothing().returning(request_ids.c.request_id)))
+    won = set(connection.scalars(_CLAIM, {"ids": sorted(first), "now": now}))
     return [row for request_id, row in first.items() if request_id in won]
 
 
@@ -262,11 +274,4 @@ def insert_dead_letters(connection: Connection, letters: Sequence[DeadLetter]) -
             }
             for letter in letters
         ]
-        upsert_all(connection, upsert(dead_letters).on_conflict_do_nothing(), values)
-
-
-def _upsert_summaries(connection: Connection, records: list[dict[str, Any]]) -> None:
-    statement = upsert(summaries)
-    keys = [column.name for column in summaries.primary_key]
-    changed = {column.name: statement.excluded[column.name] for column in summaries.c if column.name not in keys}
-    upsert_all(connection, statement.on_conflict_do_update(index_elements=keys, set_=changed), records)
+        upsert_all(connection, _DEAD_LETTERS, values)

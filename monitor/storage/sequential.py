@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, tuple_
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from migrations.schema.monitoring import alerts, findings, sequential_state
-from migrations.upsert import upsert_all
+from migrations.upsert import replacing, upsert_all
 from monitor.domain.finding import Finding, Verdict
 from monitor.domain.window import Window
 
@@ -47,10 +47,7 @@ def save(connection: Connection, model: str, series: Mapping[Key, Remembered], n
         }
         for (detector, modality), one in series.items()
     ]
-    statement = insert(sequential_state)
-    changed = {name: statement.excluded[name] for name in ("baseline_id", "window_end", "state", "updated_at")}
-    keys = [sequential_state.c[name] for name in ("model", "detector", "modality")]
-    upsert_all(connection, statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    upsert_all(connection, replacing(sequential_state), rows)
 
 
 def forget(connection: Connection, model: str, keys: Iterable[Key]) -> None:

@@ -6,18 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import create_engine, event, select
-from sqlalchemy.dialects.postgresql import insert
 
 from migrations.schema.slos import slo_counts
-from migrations.upsert import upsert_all
+from migrations.upsert import replacing, upsert_all
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def test_rows_are_written_in_one_statement_and_replace_those_of_their_keys(database: str) -> None:
     engine = create_engine(database)
-    statement = insert(slo_counts)
-    statement = statement.on_conflict_do_update(constraint="pk_slo_counts", set_={"good": statement.excluded.good})
+    statement = replacing(slo_counts)
     sent: list[int] = []
 
     @event.listens_for(engine, "do_execute")
@@ -31,13 +29,13 @@ def test_rows_are_written_in_one_statement_and_replace_those_of_their_keys(datab
 
     def rows(good: int) -> list[dict[str, Any]]:
         starts = [T0 + number * timedelta(minutes=5) for number in range(300)]
-        return [{"model": "m", "sli": "s", "bucket_start": at, "good": good, "valid": 9} for at in starts]
+        return [{"model": "m", "sli": "s", "bucket_start": at, "good": good, "valid": 9 * good} for at in starts]
 
     with engine.begin() as connection:
         upsert_all(connection, statement, rows(1))
         upsert_all(connection, statement, rows(2))
         upsert_all(connection, statement, [])
-        found = connection.scalars(select(slo_counts.c.good)).all()
+        found = connection.execute(select(slo_counts.c.good, slo_counts.c.valid)).all()
     engine.dispose()
-    assert found == [2] * 300
+    assert [tuple(row) for row in found] == [(2, 18)] * 300
     assert sent == [1, 1]
