@@ -55,7 +55,7 @@ class LoopSettings(DatabaseSettings):
         default=0.05, ge=0, le=1, description="a candidate's ECE, unless the champion's is worse"
     )
     gate_max_slice_drop: float = Field(
-        default=0.1, ge=0, le=1, description="accuracy lost in one class or presence pattern"
+        default=0.1, ge=0, le=1, description="accuracy lost in one class or presence pattern, beyond chance"
     )
     gate_min_slice_rows: int = Field(default=30, ge=1, description="held-out rows that each class needs")
     gate_max_slowdown: float = Field(default=1.5, ge=1, le=100, description="a pass beside the champion's")

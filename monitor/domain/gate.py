@@ -64,9 +64,10 @@ class GateLimits:
     """What a candidate is held to.
 
     `max_drop` in accuracy must be ruled out at level `alpha` on all rows. On the rows of one class or presence pattern
-    it must not be shown, nor may the figure itself fall by more than `max_slice_drop`. `max_ece` holds unless the
-    champion's is worse. A pass may take `max_slowdown` times the champion's. A modality must be worth `min_reliance` of
-    confidence, unless it is worth less to the champion. `required` sets must be there; others are judged if they are.
+    it must not be shown, nor may the figure itself fall by more than `max_slice_drop` where chance at that level does
+    not explain a fall: of 36 rows 4 are more than a tenth. `max_ece` holds unless the champion's is worse. A pass may
+    take `max_slowdown` times the champion's. A modality must be worth `min_reliance` of confidence, unless it is worth
+    less to the champion. `required` sets must be there; others are judged if they are.
     """
 
     min_rows: int
@@ -151,26 +152,32 @@ def _slices(compared: Compared, kind: str, limits: GateLimits) -> Check:
     if not known:
         return Check(name, Outcome.INSUFFICIENT, f"no {kind} was measured")
     z = NormalDist().inv_cdf(1 - limits.alpha / len(known))  # Bonferroni over slices
-    fallen, short, nothing = [], [], []
+    fallen, short, nothing, chance = [], [], [], []
     for each in known:
         (before, n), (after, m) = champion.get(each, (0.0, 0)), candidate.get(each, (0.0, 0))
         rows = compared.paired_in(kind, each)
-        surely = rows is not None and rows.n and difference_interval(rows, z)[1] < -limits.max_drop
+        fell, moved = after < before - limits.max_slice_drop, f"{each}: {before:.3f} to {after:.3f}"
         if min(n, m) < limits.min_slice_rows:
             short.append(f"{each}: {min(n, m)} rows")
         elif kind == PATTERN and not _beats_one_answer(compared.champion, before, n, limits):
             nothing.append(f"{each}: {before:.3f}")
-        elif after < before - limits.max_slice_drop or surely:
-            fallen.append(f"{each}: {before:.3f} to {after:.3f}")
+        elif rows is not None and difference_interval(rows, z)[1] < -limits.max_drop:
+            fallen.append(moved)
+        elif fell and rows is not None and difference_interval(rows, _z(limits))[1] >= 0:
+            chance.append(f"{moved} of {n} rows")
+        elif fell:
+            fallen.append(moved)
     if fallen:
         return Check(name, Outcome.FAILED, f"worse: {'; '.join(fallen)}")
     if short:
         text = f"fewer than {limits.min_slice_rows} rows: {'; '.join(short)}"
         return Check(name, Outcome.INSUFFICIENT, text)
-    text = f"none lost more than {limits.max_slice_drop:.3f}: {', '.join(known)}"
-    if nothing:
-        text += f"; of no use to the champion: {', '.join(nothing)}"
-    return Check(name, Outcome.PASSED, text)
+    told = {
+        f"none {'is shown to have ' if chance else ''}lost more than {limits.max_slice_drop:.3f}": known,
+        "; not beyond chance": chance,
+        "; of no use to the champion": nothing,
+    }
+    return Check(name, Outcome.PASSED, "".join(f"{what}: {', '.join(which)}" for what, which in told.items() if which))
 
 
 def _beats_one_answer(champion: Measured, accuracy: float, rows: int, limits: GateLimits) -> bool:

@@ -98,6 +98,43 @@ def test_a_class_that_got_worse_is_not_outweighed_by_the_others() -> None:
     assert not_passed(judged(changed(**figures), max_drop=0.02)) == {"classes": "failed"}
 
 
+def of_36(only_champion: int, only_candidate: int, champion: int = 33) -> dict[str, Any]:
+    """RESULT where class a has 36 rows: those the champion got right, and those that only one of them did."""
+    return changed(
+        champion__by_class__a={"accuracy": champion / 36, "n": 36},
+        candidate__by_class__a={"accuracy": (champion - only_champion + only_candidate) / 36, "n": 36},
+        paired__class__a={"only_champion_right": only_champion, "only_candidate_right": only_candidate},
+    )
+
+
+def test_a_fall_that_chance_explains_is_told_and_stops_nobody() -> None:
+    verdict = judged(of_36(6, 2))
+    assert not_passed(verdict) == {}
+    told = {check.name: check.text for check in verdict.checks}["classes"]
+    assert told == "none is shown to have lost more than 0.100: a, b; not beyond chance: a: 0.917 to 0.806 of 36 rows"
+    assert not_passed(judged(of_36(6, 0))) == {"classes": "failed"}, "the same rows lost, and none won"
+    unpaired = of_36(6, 2)
+    del unpaired["paired"]["class"]["a"]
+    assert not_passed(judged(unpaired)) == {"classes": "failed"}, "of rows that were not paired the figure is all"
+
+
+def test_one_as_good_in_a_small_class_is_stopped_as_rarely_as_the_level_says() -> None:
+    """Over every table of 36 rows, weighted by its exact probability; by figures alone it would be 9%."""
+    n, only = 36, 0.1
+    tables = [(a, b, c) for a in range(n + 1) for b in range(n + 1 - a) for c in range(n + 1 - a - b)]
+    weighed = [
+        (each, multinomial.pmf([*each, n - sum(each)], n, [0.75, only, only, 1 - 0.75 - 2 * only])) for each in tables
+    ]
+    likely = [(each, weight) for each, weight in weighed if weight > 1e-5]
+    fell = [(first, second, both, weight) for (both, first, second), weight in likely if first - second > 0.1 * n]
+    stopped = sum(
+        weight
+        for first, second, both, weight in fell
+        if not_passed(judged(of_36(first, second, champion=both + first)))
+    )
+    assert 0 < stopped < LIMITS.alpha < sum(weight for *_, weight in fell)
+
+
 def test_a_modality_that_tells_the_champion_nothing_cannot_be_lost() -> None:
     def lost(champion: float) -> Verdict:
         """By a champion right on so many of 200 rows, 100 of each class, to a candidate right on 80 of them."""
